@@ -1,0 +1,3 @@
+//! Runs CNI plugins: networks, result cache, teardown.
+
+#![forbid(unsafe_code)]

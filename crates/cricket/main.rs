@@ -1,0 +1,3 @@
+//! cricket: flags, configuration, wiring and operator commands.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Joins a running container and executes a command in it.
+
+fn main() {}

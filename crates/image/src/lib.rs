@@ -1,0 +1,3 @@
+//! Resolves, pulls, verifies, unpacks, caches and mounts images.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Makes a container from an OCI bundle with libcontainer.
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! Ids, names, states and error kinds shared by every crate; pure.
+
+#![forbid(unsafe_code)]
+
+mod digest;
+mod error;
+mod id;
+
+pub use digest::{Digest, InvalidDigest};
+pub use error::{ErrorKind, Kinded};
+pub use id::{ContainerId, InvalidId, SandboxId};

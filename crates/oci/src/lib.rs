@@ -1,0 +1,3 @@
+//! Turns CRI configurations into OCI runtime specifications; pure.
+
+#![forbid(unsafe_code)]

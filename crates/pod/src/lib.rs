@@ -1,0 +1,3 @@
+//! The driver of each pod: state machine, intents, reconciler.
+
+#![forbid(unsafe_code)]

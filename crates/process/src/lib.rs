@@ -1,0 +1,3 @@
+//! Clone, namespaces, pidfds, capabilities, seccomp and the mount API: most of the unsafe code.
+
+#![forbid(unsafe_code)]

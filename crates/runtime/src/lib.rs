@@ -1,0 +1,3 @@
+//! The handler registry, the handlers and the client of a pod's monitor.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The CRI services: one file per RPC.
+
+#![forbid(unsafe_code)]

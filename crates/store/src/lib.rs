@@ -1,0 +1,3 @@
+//! Durable records and per-pod journals.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,5 @@
+//! Messages between the daemon, its monitors and their helpers.
+
+#![forbid(unsafe_code)]
+
+pub mod helper;

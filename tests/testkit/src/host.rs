@@ -1,0 +1,106 @@
+//! This machine: unique names, the cache, programs that must not outlive us.
+
+use anyhow::{Context, Result, bail};
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output};
+use std::sync::{LazyLock, mpsc};
+use std::time::{Duration, Instant};
+
+/// Eight hex digits that no other test has.
+pub fn unique() -> String {
+    let mut bytes = [0; 4];
+    // Without entropy from the kernel, process and time still tell two tests apart.
+    if getrandom::fill(&mut bytes).is_err() {
+        let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos());
+        bytes = (std::process::id().rotate_left(16) ^ nanos).to_le_bytes();
+    }
+    hex::encode(bytes)
+}
+
+/// Where `hack/` keeps downloads and built tools: `CRICKET_CACHE`, else
+/// `cricket` in the user's cache directory.
+pub fn cache_dir() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CRICKET_CACHE") {
+        return Ok(path.into());
+    }
+    if let Some(path) = std::env::var_os("XDG_CACHE_HOME") {
+        return Ok(PathBuf::from(path).join("cricket"));
+    }
+    let home = std::env::var_os("HOME").context("neither CRICKET_CACHE nor HOME is set")?;
+    Ok(PathBuf::from(home).join(".cache/cricket"))
+}
+
+/// The path of a program in `PATH`.
+pub fn which(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+        .with_context(|| format!("{program}: not in PATH (run hack/deps, or hack/tools/build for a Go tool)"))
+}
+
+/// The directory of a tool that `hack/tools/build` made; builds it when it is missing.
+pub fn tool_dir(name: &str) -> Result<PathBuf> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../hack/tools/build");
+    let output = Command::new(script).arg(name).output().with_context(|| script.to_owned())?;
+    if !output.status.success() {
+        bail!("{script} {name}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+}
+
+/// Runs a program to its end; its output, or an error with what it wrote to standard error.
+pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let Output { status, stdout, stderr } = command.output().with_context(|| program.to_owned())?;
+    if !status.success() {
+        bail!("{command:?}: {status}: {}", String::from_utf8_lossy(&stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+/// A command that the kernel kills when this process dies. Spawn it with
+/// [`spawn`]: the kernel counts the thread that forked as the parent.
+pub fn bound(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
+
+/// Spawns from a thread that lives as long as the process: a test's thread, or
+/// a worker of its async runtime, would take its children with it.
+pub fn spawn(command: Command) -> Result<Child> {
+    static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in queue {
+                // Who asked may be gone; the child then ends with the process.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        jobs
+    });
+    let description = format!("{command:?}");
+    let (answer, child) = mpsc::channel();
+    SPAWNER.send((command, answer)).map_err(|_| anyhow::anyhow!("the spawner thread is gone"))?;
+    child.recv()?.context(description)
+}
+
+/// Asks every ten milliseconds until there is an answer; an error that says
+/// what was waited for when the time is over.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if began.elapsed() > limit {
+            bail!("waited {limit:?} for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
