@@ -5,7 +5,10 @@
 //! 4 is a sealed memfd with its configuration (JSON of the helper's own type); any further ones (5, 6, …)
 //! are named by that configuration. It sends one [`Report`] and exits 0, or one with `error` and exits 1;
 //! a helper that ends without a report is reported as a crash with its wait status.
-//! The process it made is a child of the helper's parent, which therefore gets its exit status.
+//! The process it made is a child of the helper's parent, which therefore gets its exit status. That process may
+//! end before its report is read, and helpers leave children that no report names (a launch's intermediate process,
+//! a command that could not be executed): the parent keeps the statuses of unknown children until no helper runs.
+//! `cricket-exec` reports a command when its execve has succeeded, and a failure to execute it as an error.
 
 /// Descriptor of the report socket.
 pub const REPORT_FD: i32 = 3;
