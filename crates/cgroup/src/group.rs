@@ -1,0 +1,111 @@
+//! The central type: one path in every hierarchy.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::hierarchy::{Kind, Version};
+use crate::{CgroupPath, Error, Hierarchies, Result, files};
+
+/// A cgroup: the directory of one path in every hierarchy. Holding the value holds nothing open.
+#[derive(Debug, Clone)]
+pub struct Cgroup {
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) path: CgroupPath,
+}
+
+/// What a process needs to join a cgroup.
+#[derive(Debug)]
+pub struct JoinFds {
+    /// How to use them. `V1`: the single-threaded process writes `0` to each (a `tasks` file joins without waiting
+    /// for an RCU grace period, unlike `cgroup.procs`). `V2`: `CLONE_INTO_CGROUP` with the only one, a directory.
+    pub version: Version,
+    /// The descriptors, close-on-exec.
+    pub fds: Vec<OwnedFd>,
+}
+
+impl Cgroup {
+    /// A cgroup that exists, or may; nothing is looked at.
+    pub fn open(hierarchies: &Hierarchies, path: &CgroupPath) -> Self {
+        Self { hierarchies: hierarchies.clone(), path: path.clone() }
+    }
+
+    /// The path in every hierarchy.
+    pub fn path(&self) -> &CgroupPath {
+        &self.path
+    }
+
+    /// The hierarchies it is in.
+    pub fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+
+    /// Whether the cgroup is there, in the hierarchy that answers for its processes.
+    pub fn exists(&self) -> bool {
+        files::exists(&self.procs_dir())
+    }
+
+    /// What a process needs to join: see [`JoinFds::version`].
+    pub fn join_fds(&self) -> Result<JoinFds> {
+        let version = self.hierarchies.version();
+        let fds = match version {
+            Version::V1 => self.tasks_files().iter().map(|f| open_for_writing(f)).collect::<Result<_>>()?,
+            Version::V2 => vec![open_dir(&self.procs_dir())?],
+        };
+        Ok(JoinFds { version, fds })
+    }
+
+    /// The files of the hierarchies that carry no v1 controller (`name=systemd`, the unified one) through which a
+    /// process joins on a v1 host by writing `0`. OCI runtimes leave these out on such hosts. Empty on v2.
+    pub fn bare_tasks_files(&self) -> Vec<PathBuf> {
+        if self.hierarchies.version() == Version::V2 {
+            return Vec::new();
+        }
+        let bare = self.hierarchies.all().iter().filter(|h| h.kind == Kind::V2 || h.kind == Kind::V1(vec![]));
+        bare.map(|h| self.path.under(&h.mount).join(join_file(&h.kind))).collect()
+    }
+
+    pub(crate) fn tasks_files(&self) -> Vec<PathBuf> {
+        self.hierarchies.all().iter().map(|h| self.path.under(&h.mount).join(join_file(&h.kind))).collect()
+    }
+
+    /// The cgroup's directory in the hierarchy of a controller: the v1 mount, or the unified one.
+    pub(crate) fn controller(&self, name: &str) -> Option<(PathBuf, Version)> {
+        if let Some(h) = self.hierarchies.v1(name) {
+            return Some((self.path.under(&h.mount), Version::V1));
+        }
+        self.hierarchies.unified().map(|h| (self.path.under(&h.mount), Version::V2))
+    }
+
+    /// The cgroup's directory in the hierarchy that answers for its processes: v1 `pids` (where exec leaves are),
+    /// else any; v2 the only one.
+    pub(crate) fn procs_dir(&self) -> PathBuf {
+        let all = self.hierarchies.all();
+        let best = ["pids", "freezer", "memory", "cpu"].iter().find_map(|c| self.hierarchies.v1(c));
+        match best.or_else(|| all.first()) {
+            Some(h) => self.path.under(&h.mount),
+            None => PathBuf::from(self.path.as_str()),
+        }
+    }
+}
+
+/// The file through which one process joins. The unified hierarchy has no `tasks`, and `cgroup.threads` would make
+/// the cgroup threaded.
+fn join_file(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::V1(_) => "tasks",
+        Kind::V2 => "cgroup.procs",
+    }
+}
+
+pub(crate) fn open_for_writing(path: &Path) -> Result<OwnedFd> {
+    let file: File = OpenOptions::new().write(true).open(path).map_err(|e| Error::io("open", path, e))?;
+    Ok(file.into())
+}
+
+pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path, e))
+}
