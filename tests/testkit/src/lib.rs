@@ -23,6 +23,5 @@ pub mod image;
 pub mod leaks;
 pub mod logs;
 pub mod mirrors;
-pub mod peer;
 pub mod reap;
 pub mod registry;

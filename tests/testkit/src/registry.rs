@@ -166,8 +166,7 @@ fn configuration(options: &Options, files: &Path) -> Result<String> {
     }
     if options.tls {
         let file = |name: &str| files.join(name);
-        config["http"]["tls"] =
-            serde_json::json!({ "certificate": file("server.pem"), "key": file("server.key") });
+        config["http"]["tls"] = serde_json::json!({ "certificate": file("server.pem"), "key": file("server.key") });
     }
     Ok(config.to_string())
 }

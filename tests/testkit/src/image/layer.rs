@@ -42,9 +42,7 @@ impl Compression {
             (Dialect::Oci, Self::Gzip | Self::GzipMembers(_)) => "application/vnd.oci.image.layer.v1.tar+gzip",
             (Dialect::Oci, Self::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
             (Dialect::Docker, Self::None) => "application/vnd.docker.image.rootfs.diff.tar",
-            (Dialect::Docker, Self::Gzip | Self::GzipMembers(_)) => {
-                "application/vnd.docker.image.rootfs.diff.tar.gzip"
-            }
+            (Dialect::Docker, Self::Gzip | Self::GzipMembers(_)) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
             (Dialect::Docker, Self::Zstd) => "application/vnd.docker.image.rootfs.diff.tar.zstd",
         }
     }

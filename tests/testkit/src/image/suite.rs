@@ -5,8 +5,8 @@
 //! masks `/bin/ls`, and counts tags, so that tags which are to be different
 //! images have different bytes, and tags which are to be one have the same.
 
-use super::local::{busybox, compile, dynamic};
 use super::build::architecture;
+use super::local::{busybox, compile, dynamic};
 use super::{Image, ImageBuilder, Layer, Tree};
 use anyhow::Result;
 use serde_json::json;

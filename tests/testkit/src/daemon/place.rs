@@ -1,0 +1,112 @@
+//! The directories of one daemon, and what is found and removed by their mark.
+
+use crate::{host, leaks, reap};
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where network namespaces are pinned in production.
+const NAMESPACES: &str = "/run/netns";
+
+/// Short, for the 107 bytes of a socket's path. `home` is below `/run`, which
+/// is a tmpfs on real nodes; `root` is where overlay's upper directories work.
+pub(super) struct Place {
+    pub(super) mark: String,
+    pub(super) home: PathBuf,
+    pub(super) root: PathBuf,
+}
+
+/// What a daemon without pods has on the host.
+#[derive(Clone, Debug, Default)]
+pub struct Baseline {
+    mounts: BTreeSet<PathBuf>,
+    files: BTreeSet<PathBuf>,
+    namespaces: BTreeSet<String>,
+    cgroups: BTreeSet<PathBuf>,
+}
+
+impl Place {
+    pub(super) fn new() -> Result<Self> {
+        let mark = format!("ck-{}", host::unique());
+        let place = Self { home: Path::new("/run").join(&mark), root: Path::new("/var/lib").join(&mark), mark };
+        std::fs::create_dir(&place.home).with_context(|| place.home.display().to_string())?;
+        // Root filesystems are below: user namespaces must be able to pass.
+        std::fs::set_permissions(&place.home, std::fs::Permissions::from_mode(0o711))?;
+        Ok(place)
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.home.join("s.sock")
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.home.join("config.toml")
+    }
+
+    fn dirs(&self) -> [&Path; 2] {
+        [&self.home, &self.root]
+    }
+
+    pub(super) fn baseline(&self) -> Baseline {
+        Baseline {
+            mounts: leaks::mounts(&self.dirs()).unwrap_or_default().into_iter().collect(),
+            files: leaks::files(&self.state()),
+            namespaces: leaks::names(Path::new(NAMESPACES)),
+            cgroups: leaks::cgroups(&self.mark).unwrap_or_default().into_iter().collect(),
+        }
+    }
+
+    /// New since the baseline. With `shared_netns` every new name in
+    /// `/run/netns` counts, though another daemon may have made it.
+    pub(super) fn leaks(&self, before: &Baseline, daemon: Option<i32>, shared_netns: bool) -> Result<Vec<String>> {
+        let mut leaks = Vec::new();
+        if shared_netns {
+            let names = leaks::names(Path::new(NAMESPACES));
+            leaks.extend(names.difference(&before.namespaces).map(|name| format!("network namespace {name}")));
+        }
+        for process in leaks::processes(&self.mark)? {
+            if Some(process.pid) != daemon {
+                leaks.push(format!("process {} {}", process.pid, process.command));
+            }
+        }
+        for point in leaks::mounts(&self.dirs())? {
+            if !before.mounts.contains(&point) {
+                leaks.push(format!("mount {}", point.display()));
+            }
+        }
+        leaks.extend(leaks::files(&self.state()).difference(&before.files).map(|f| format!("state {}", f.display())));
+        for group in leaks::cgroups(&self.mark)? {
+            // The parents that the tests' pods name are the kubelet's to remove, not the runtime's.
+            let parent = group.parent().is_some_and(|dir| dir.ends_with(&self.mark)) || group.ends_with(&self.mark);
+            if !parent && !before.cgroups.contains(&group) {
+                leaks.push(format!("cgroup {}", group.display()));
+            }
+        }
+        Ok(leaks)
+    }
+
+    fn remove(&self) -> Result<()> {
+        reap::processes(&self.mark, &[])?;
+        reap::mounts(&self.dirs())?;
+        reap::cgroups(&self.mark)?;
+        for dir in self.dirs() {
+            if dir.exists() {
+                std::fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            eprintln!("{}: not all was removed: {error:#}", self.mark);
+        }
+    }
+}

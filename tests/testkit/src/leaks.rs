@@ -1,0 +1,145 @@
+//! What a daemon and its pods have on the host: processes, mounts, control
+//! groups. Everything is found by a mark, the unique part of the names that
+//! one daemon was given: it is in its directories, its processes' command
+//! lines and the cgroup parents of its pods.
+
+use anyhow::Result;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// A process with the mark, or below one that has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Process ID.
+    pub pid: i32,
+    /// Its command line, or its name in brackets.
+    pub command: String,
+}
+
+/// Processes whose command line or cgroup contains the mark, and their
+/// descendants. The caller itself is never among them.
+pub fn processes(mark: &str) -> Result<Vec<Process>> {
+    let me = i32::try_from(std::process::id())?;
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // A process may go away while it is looked at.
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if pid == me || field("State:").is_some_and(|state| state.starts_with('X')) {
+            continue;
+        }
+        let parent = field("PPid:").and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let mut command = String::from_utf8_lossy(&arguments).replace('\0', " ").trim_end().to_owned();
+        let marked = command.contains(mark) || cgroup.contains(mark);
+        if command.is_empty() {
+            command = format!("[{}]", field("Name:").unwrap_or_default());
+        }
+        all.push((Process { pid, command }, parent, marked));
+    }
+    let mut mine: BTreeSet<i32> = all.iter().filter(|(_, _, marked)| *marked).map(|(p, _, _)| p.pid).collect();
+    loop {
+        let before = mine.len();
+        mine.extend(
+            all.iter().filter(|(_, parent, _)| mine.contains(parent)).map(|(p, _, _)| p.pid).collect::<Vec<_>>(),
+        );
+        if mine.len() == before {
+            break;
+        }
+    }
+    Ok(all.into_iter().map(|(process, _, _)| process).filter(|process| mine.contains(&process.pid)).collect())
+}
+
+/// Mount points below any of the directories, in the order they were mounted.
+pub fn mounts(dirs: &[&Path]) -> Result<Vec<PathBuf>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).map(PathBuf::from);
+    Ok(points.filter(|point| dirs.iter().any(|dir| point.starts_with(dir))).collect())
+}
+
+/// Control groups with the mark in their path, in every hierarchy, parents first.
+pub fn cgroups(mark: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut queue = vec![PathBuf::from(CGROUPS)];
+    while let Some(dir) = queue.pop() {
+        if dir.as_os_str().as_encoded_bytes().windows(mark.len()).any(|part| part == mark.as_bytes()) {
+            found.push(dir.clone());
+        }
+        // A group may be removed while it is looked at.
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten() {
+            // Controllers that are mounted together have links to one directory.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                queue.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Names in a directory; none when it is not there.
+pub fn names(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Paths of everything below a directory, relative to it; mounts are not entered.
+pub fn files(dir: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let points: BTreeSet<_> = mounts(&[dir]).unwrap_or_default().into_iter().collect();
+    let mut queue = vec![dir.to_owned()];
+    while let Some(next) = queue.pop() {
+        for entry in std::fs::read_dir(&next).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !points.contains(&path) {
+                queue.push(path.clone());
+            }
+            if let Ok(path) = path.strip_prefix(dir) {
+                found.insert(path.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = (first == b'\\').then(|| tail.get(..3)).flatten();
+        let code = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &tail[3..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_of_mountinfo() {
+        assert_eq!(unescape(r"/a\040b\134c\x"), r"/a b\c\x");
+    }
+
+    #[test]
+    fn a_child_of_a_marked_process_is_found() {
+        let mark = format!("mark-{}", crate::host::unique());
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 60 & wait", &mark]).spawn().expect("sh");
+        let found = crate::host::wait_for("sleep", std::time::Duration::from_secs(10), || {
+            let found = processes(&mark)?;
+            Ok((found.len() == 2 && found.iter().any(|p| p.command == "sleep 60")).then_some(found))
+        });
+        crate::reap::processes(&mark, &[]).expect("no more of them");
+        child.wait().expect("sh ends");
+        assert!(found.expect("both").iter().any(|process| process.pid as u32 == child.id()));
+        assert!(processes(&mark).expect("proc").is_empty());
+    }
+}
