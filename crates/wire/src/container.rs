@@ -40,15 +40,15 @@ pub struct Log {
     pub path: String,
 }
 
-/// A control group.
+/// A control group by its directories, which the daemon knows: a monitor reads no mount table.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CgroupRef {
-    /// 1 or 2.
-    #[prost(uint32, tag = "1")]
-    pub version: u32,
-    /// Its name in the hierarchy or hierarchies, beginning with `/`.
+    /// Absolute directory in the hierarchy that answers for its processes: v2's, or v1's `pids`.
+    #[prost(string, tag = "1")]
+    pub processes: String,
+    /// Absolute directory in the hierarchy that counts OOM kills: v2's, or v1's `memory`; empty: nobody counts.
     #[prost(string, tag = "2")]
-    pub path: String,
+    pub memory: String,
 }
 
 /// What a descriptor of a container is.

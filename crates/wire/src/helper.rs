@@ -8,6 +8,10 @@
 //! The process it made is a child of the helper's parent, which therefore gets its exit status. That process may
 //! end before its report is read, and helpers leave children that no report names (a launch's intermediate process,
 //! a command that could not be executed): the parent keeps the statuses of unknown children until no helper runs.
+//! `cricket-launch` sends its report when the container is made and **then** starts it, so that the PID is known before
+//! the command runs; if starting fails (a wrong executable format, a runtime's `start`), it kills the init, sends a
+//! second report with the same PID and `error`, and exits 1. So a launch succeeded when its helper exited 0.
+//! An order that makes no process (deleting) is reported with PID 0 and no error.
 //! `cricket-exec` reports a command when its execve has succeeded, and a failure to execute it as an error.
 
 /// Descriptor of the report socket.

@@ -15,6 +15,7 @@ mod container;
 mod exec;
 pub mod exec_config;
 pub mod helper;
+pub mod launch_config;
 pub mod packet;
 mod request;
 mod response;
