@@ -1,0 +1,66 @@
+//! DEL: takes a sandbox off its networks, from its record alone.
+
+use std::path::Path;
+
+use cricket_model::SandboxId;
+
+use crate::cache::Record;
+use crate::cni::Inner;
+use crate::env::{Target, is_namespace};
+use crate::{Cni, Error, Result, Verb};
+
+impl Cni {
+    /// Detaches a sandbox, whatever the configuration directory says now. Every plugin of every network is tried,
+    /// backwards; the record goes when all succeeded, so a failed DEL can be repeated. Without a record there is
+    /// nothing to do. `netns` is `None`, or leads nowhere, when the namespace is gone.
+    ///
+    /// # Errors
+    /// The failures of all steps.
+    pub async fn del(&self, sandbox: &SandboxId, netns: Option<&Path>) -> Result<()> {
+        let inner = &*self.0;
+        let _shared = inner.collecting.read().await;
+        let _turn = inner.turns.take(sandbox).await;
+        let record = match inner.cache.read(sandbox).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(record)) => record,
+            Err(e @ Error::CorruptRecord { .. }) => {
+                tracing::warn!(%sandbox, error = %e, "detaching from the networks configured now");
+                substitute(inner, sandbox)
+            }
+            Err(e) => return Err(e),
+        };
+        inner.detach(sandbox, &record, netns).await?;
+        inner.cache.remove(sandbox).await
+    }
+}
+
+/// Stands in for a damaged record: plugins find most of what they made by the sandbox's ID.
+fn substitute(inner: &Inner, sandbox: &SandboxId) -> Record {
+    let args = format!("IgnoreUnknown=1;K8S_POD_INFRA_CONTAINER_ID={sandbox}");
+    Record::intent(Path::new(""), args, Default::default(), &inner.directory.loaded().networks)
+}
+
+impl Inner {
+    /// Every DEL of a record.
+    pub(crate) async fn detach(&self, sandbox: &SandboxId, record: &Record, netns: Option<&Path>) -> Result<()> {
+        let netns = netns.filter(|path| is_namespace(path));
+        let mut failures = Vec::new();
+        for network in record.networks.iter().rev() {
+            let list = &network.list;
+            let target = Target { sandbox, netns, ifname: &network.ifname, args: &record.args };
+            for plugin in list.plugins.iter().rev() {
+                let result = network.result.clone().filter(|_| list.version.has_check());
+                let prev = result.map(|r| ("prevResult", r));
+                let run = self.runner.run(list, plugin, Verb::Del, Some(target), &record.capability_args, prev);
+                if let Err(e) = run.await {
+                    failures.push(e);
+                }
+            }
+        }
+        match failures.len() {
+            0 => Ok(()),
+            1 => Err(failures.remove(0)),
+            _ => Err(Error::Several(failures)),
+        }
+    }
+}
