@@ -7,6 +7,7 @@
 use crate::host;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -145,13 +146,15 @@ impl Network {
     /// Removes rules that no DEL came for, and the chains made for them.
     fn purge(&self) -> Result<()> {
         let rules = self.rules()?;
-        let delete = |line: &str| host::run("sh", ["-c", &format!("iptables -w -t nat {line}")]);
-        for rule in &rules {
-            delete(&rule.replacen("-A ", "-D ", 1))?;
+        let words = rules.iter().flat_map(|rule| rule.split(' '));
+        let chains: BTreeSet<_> = words.filter(|word| word.starts_with("CNI-DN-")).collect();
+        let change = |arguments: &str| host::run("sh", ["-c", &format!("iptables -w -t nat {arguments}")]).map(drop);
+        for rule in rules.iter().filter(|rule| !rule.starts_with("-A CNI-DN-")) {
+            change(&rule.replacen("-A ", "-D ", 1))?;
         }
-        for chain in rules.iter().flat_map(|rule| rule.split(' ')).filter(|word| word.starts_with("CNI-DN-")) {
-            // It is named once as a target and again in each of its own rules.
-            let _ = delete(&format!("-X {chain}"));
+        for chain in chains {
+            change(&format!("-F {chain}"))?;
+            change(&format!("-X {chain}"))?;
         }
         Ok(())
     }

@@ -18,9 +18,35 @@ pub struct Process {
     pub command: String,
 }
 
+/// A process as it was seen in `/proc`.
+struct Seen {
+    process: Process,
+    parent: i32,
+    zombie: bool,
+    marked: bool,
+}
+
 /// Processes whose command line or cgroup contains the mark, and their
-/// descendants. The caller itself is never among them.
+/// descendants. The caller itself is never among them, nor a zombie whose
+/// parent is not: that is for the machine's init to collect.
 pub fn processes(mark: &str) -> Result<Vec<Process>> {
+    let all = table(mark)?;
+    let mut mine: BTreeSet<i32> = all.iter().filter(|seen| seen.marked).map(|seen| seen.process.pid).collect();
+    loop {
+        let children = all.iter().filter(|seen| mine.contains(&seen.parent)).map(|seen| seen.process.pid);
+        let children: Vec<_> = children.filter(|pid| !mine.contains(pid)).collect();
+        if children.is_empty() {
+            break;
+        }
+        mine.extend(children);
+    }
+    let alive = |seen: &Seen| !seen.zombie || mine.contains(&seen.parent);
+    let found = all.into_iter().filter(|seen| mine.contains(&seen.process.pid) && alive(seen));
+    Ok(found.map(|seen| seen.process).collect())
+}
+
+/// Every process but this one.
+fn table(mark: &str) -> Result<Vec<Seen>> {
     let me = i32::try_from(std::process::id())?;
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -28,10 +54,10 @@ pub fn processes(mark: &str) -> Result<Vec<Process>> {
         // A process may go away while it is looked at.
         let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        if pid == me || field("State:").is_some_and(|state| state.starts_with('X')) {
+        let Some(state) = field("State:") else { continue };
+        if pid == me || state.starts_with('X') {
             continue;
         }
-        let parent = field("PPid:").and_then(|text| text.parse::<i32>().ok()).unwrap_or(0);
         let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let mut command = String::from_utf8_lossy(&arguments).replace('\0', " ").trim_end().to_owned();
@@ -39,19 +65,14 @@ pub fn processes(mark: &str) -> Result<Vec<Process>> {
         if command.is_empty() {
             command = format!("[{}]", field("Name:").unwrap_or_default());
         }
-        all.push((Process { pid, command }, parent, marked));
+        all.push(Seen {
+            process: Process { pid, command },
+            parent: field("PPid:").and_then(|text| text.parse().ok()).unwrap_or(0),
+            zombie: state.starts_with('Z'),
+            marked,
+        });
     }
-    let mut mine: BTreeSet<i32> = all.iter().filter(|(_, _, marked)| *marked).map(|(p, _, _)| p.pid).collect();
-    loop {
-        let before = mine.len();
-        mine.extend(
-            all.iter().filter(|(_, parent, _)| mine.contains(parent)).map(|(p, _, _)| p.pid).collect::<Vec<_>>(),
-        );
-        if mine.len() == before {
-            break;
-        }
-    }
-    Ok(all.into_iter().map(|(process, _, _)| process).filter(|process| mine.contains(&process.pid)).collect())
+    Ok(all)
 }
 
 /// Mount points below any of the directories, in the order they were mounted.

@@ -9,12 +9,11 @@ use nix::unistd::Pid;
 use std::path::Path;
 use std::time::Duration;
 
-/// Kills every process with the mark but those to spare, until none is left
-/// but zombies of other parents.
+/// Kills every process with the mark but those to spare, until none is left.
 pub fn processes(mark: &str, spare: &[i32]) -> Result<()> {
     host::wait_for("killed processes to go", Duration::from_secs(10), || {
         let mut left = leaks::processes(mark)?;
-        left.retain(|process| !spare.contains(&process.pid) && !zombie(process.pid));
+        left.retain(|process| !spare.contains(&process.pid));
         for process in &left {
             // It may have gone since it was listed.
             let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
@@ -43,9 +42,4 @@ pub fn cgroups(mark: &str) -> Result<()> {
         }
         Ok(leaks::cgroups(mark)?.is_empty().then_some(()))
     })
-}
-
-fn zombie(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.lines().find_map(|line| line.strip_prefix("State:")).is_none_or(|state| state.trim().starts_with('Z'))
 }
