@@ -90,7 +90,7 @@ pub enum PluginError {
 impl PluginError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound(_) => ErrorKind::FailedPrecondition,
+            Self::NotFound(_) => ErrorKind::Unavailable,
             Self::Timeout(_) => ErrorKind::DeadlineExceeded,
             Self::TooMuchOutput(_) => ErrorKind::ResourceExhausted,
             // 11: try again later; 50 and 51: the plugin is not available (for now).

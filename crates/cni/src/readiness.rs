@@ -1,5 +1,6 @@
 //! Whether pods can be attached: a network is configured, its programs are there, and they say they are ready.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::conf::Loaded;
@@ -63,6 +64,27 @@ pub(crate) async fn evaluate(runner: &Runner, loaded: &Loaded) -> Readiness {
         }
     }
     Ok(())
+}
+
+/// What tells one installed program from another.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Program {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+/// The programs of every network, `None` for those that are missing.
+pub(crate) fn programs(config: &CniConfig, loaded: &Loaded) -> Vec<Option<Program>> {
+    let describe = |path: PathBuf| {
+        let meta = path.metadata().ok()?;
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        Some(Program { path, device: meta.dev(), inode: meta.ino(), size: meta.size(), modified })
+    };
+    let plugins = loaded.networks.iter().flat_map(|n| &n.list.plugins);
+    plugins.map(|p| find(&config.bin_dirs, &p.program).and_then(describe)).collect()
 }
 
 /// The first executable file of that name.

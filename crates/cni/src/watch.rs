@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, StreamExt};
 use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use crate::conf::{self, Loaded};
-use crate::readiness::{asks_plugins, evaluate, installed};
+use crate::readiness::{Program, asks_plugins, evaluate, installed, programs};
 use crate::runner::Runner;
 use crate::{CniConfig, Error, NotReady, Readiness, Result};
 
@@ -33,6 +34,7 @@ pub(crate) struct Directory {
 struct Shared {
     runner: Runner,
     loaded: Mutex<Arc<Loaded>>,
+    programs: Mutex<Vec<Option<Program>>>,
     readiness: watch::Sender<Readiness>,
     asked: Mutex<Instant>,
     ask: Notify,
@@ -60,6 +62,7 @@ impl Directory {
         let shared = Arc::new(Shared {
             runner,
             loaded: Mutex::default(),
+            programs: Mutex::new(programs(&config, &loaded)),
             readiness: watch::Sender::new(readiness),
             asked: Mutex::new(Instant::now()),
             ask: Notify::new(),
@@ -104,19 +107,28 @@ impl Shared {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 
-    async fn reload(&self) {
+    /// Whether anything has changed that readiness depends on.
+    async fn reload(&self) -> bool {
         let config = Arc::clone(&self.runner.config);
-        let load = move || Arc::new(conf::load(&config.conf_dir, config.max_conf_num));
-        match tokio::task::spawn_blocking(load).await {
-            Ok(loaded) if *loaded == *self.loaded() => {}
-            Ok(loaded) => self.store(loaded),
-            Err(e) => tracing::error!(error = %e, "cannot load the network configuration"),
+        let load = move || {
+            let loaded = Arc::new(conf::load(&config.conf_dir, config.max_conf_num));
+            let programs = programs(&config, &loaded);
+            (loaded, programs)
+        };
+        let (loaded, programs) = match tokio::task::spawn_blocking(load).await {
+            Ok(content) => content,
+            Err(e) => {
+                tracing::error!(error = %e, "cannot load the network configuration");
+                return false;
+            }
+        };
+        let old =
+            std::mem::replace(&mut *self.programs.lock().unwrap_or_else(PoisonError::into_inner), programs.clone());
+        let changed = *loaded != *self.loaded();
+        if changed {
+            self.store(loaded);
         }
-    }
-
-    async fn evaluate(&self) -> Readiness {
-        let loaded = self.loaded();
-        evaluate(&self.runner, &loaded).await
+        changed || old != programs
     }
 
     fn publish(&self, readiness: Readiness) {
@@ -130,42 +142,45 @@ impl Shared {
 }
 
 async fn run(shared: Arc<Shared>, mut stream: EventStream<Vec<u8>>, mut way: Way) {
+    let evaluation = || {
+        let shared = Arc::clone(&shared);
+        async move { evaluate(&shared.runner, &shared.loaded()).await }.boxed()
+    };
+    let mut pending = Some(evaluation());
     loop {
-        // A change makes the answer stale: the evaluation under way is dropped and with it the plugin it runs.
-        let changed = tokio::select! {
-            readiness = shared.evaluate() => {
-                shared.publish(readiness);
-                tokio::select! {
-                    () = shared.ask.notified() => Ok(false),
-                    changed = next_change(&mut stream, &way) => changed,
+        tokio::select! {
+            readiness = OptionFuture::from(pending.as_mut()), if pending.is_some() => {
+                pending = None;
+                if let Some(readiness) = readiness {
+                    shared.publish(readiness);
                 }
             }
-            changed = next_change(&mut stream, &way) => changed,
-        };
-        let watched = changed.and_then(|changed| {
-            if changed { way.set(&mut stream.watches(), &shared.runner.config).map(|()| true) } else { Ok(false) }
-        });
-        match watched {
-            Ok(true) => shared.reload().await,
-            Ok(false) => {}
-            Err(e) => {
-                tracing::error!(error = %e, "network configuration is no longer followed");
-                shared.publish(Err(NotReady::new(format!("cannot watch the configuration: {e}"))));
-                return;
+            () = shared.ask.notified(), if pending.is_none() => pending = Some(evaluation()),
+            changed = next_change(&mut stream, &way) => {
+                let followed = changed.and_then(|()| way.set(&mut stream.watches(), &shared.runner.config));
+                if let Err(e) = followed {
+                    tracing::error!(error = %e, "network configuration is no longer followed");
+                    shared.publish(Err(NotReady::new(format!("cannot watch the configuration: {e}"))));
+                    return;
+                }
+                // What a plugin writes while it is asked must not have it asked again.
+                if shared.reload().await {
+                    pending = Some(evaluation());
+                }
             }
         }
     }
 }
 
 /// Returns at an event that matters, with those that came with it.
-async fn next_change(stream: &mut EventStream<Vec<u8>>, way: &Way) -> io::Result<bool> {
+async fn next_change(stream: &mut EventStream<Vec<u8>>, way: &Way) -> io::Result<()> {
     loop {
         let event = stream.next().await.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
         if way.concerns(&event) {
             while let Some(Some(more)) = stream.next().now_or_never() {
                 more?;
             }
-            return Ok(true);
+            return Ok(());
         }
     }
 }
