@@ -67,6 +67,23 @@ impl Cgroup {
         bare.map(|h| self.path.under(&h.mount).join(join_file(&h.kind))).collect()
     }
 
+    /// Its directory in the hierarchy that answers for its processes: v1's `pids`, v2's only one.
+    pub fn processes_dir(&self) -> PathBuf {
+        self.procs_dir()
+    }
+
+    /// Its directory in the hierarchy that counts OOM kills; `None` without a memory controller.
+    pub fn memory_dir(&self) -> Option<PathBuf> {
+        self.controller("memory").map(|(dir, _)| dir)
+    }
+
+    /// v1: its directory in each hierarchy with a controller and in the named ones, each with the name of the
+    /// hierarchy's mount (`memory`, `cpu,cpuacct`, `systemd`), for showing them in a container. Empty on v2.
+    pub fn v1_directories(&self) -> Vec<(String, PathBuf)> {
+        let v1 = self.hierarchies.all().iter().filter(|h| matches!(h.kind, Kind::V1(_)));
+        v1.filter_map(|h| Some((h.mount.file_name()?.to_str()?.to_owned(), self.path.under(&h.mount)))).collect()
+    }
+
     pub(crate) fn tasks_files(&self) -> Vec<PathBuf> {
         self.hierarchies.all().iter().map(|h| self.path.under(&h.mount).join(join_file(&h.kind))).collect()
     }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::exec_config::SeccompConfig;
 
+/// Where the binary of an OCI runtime is looked for when its name has no slash.
+pub const SYSTEM_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
 /// One order to `cricket-launch`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
