@@ -4,8 +4,9 @@
 //! The subnet is claimed by a lock on a file below `/run/lock`, so that it is
 //! free again when this process ends, however it ends.
 
-use crate::host;
+use crate::{host, leaks};
 use anyhow::{Context, Result, bail};
+use nix::mount::{MntFlags, umount2};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// Where Debian's package puts the standard plugins.
 pub const PLUGINS: &str = "/usr/lib/cni";
+
+const FILE: &str = "10-testkit.conflist";
+const CLAIMS: &str = "/run/lock/cricket-testkit";
 
 /// The network and what was made for it on the host.
 pub struct Network {
@@ -64,6 +68,26 @@ impl Network {
         Ok(network)
     }
 
+    /// The network whose owner was killed, by the configuration in `dir`: to
+    /// drop it, which removes what it has on the host. None when there is none.
+    pub fn left_in(dir: &Path) -> Result<Option<Self>> {
+        let conf_dir = dir.join("net.d");
+        let path = conf_dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let list: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let name = list["name"].as_str().filter(|name| name.starts_with("ck-")).context("not a name of ours")?;
+        let subnet = list["plugins"][0]["ipam"]["ranges"][0][0]["subnet"].as_str().unwrap_or_default();
+        let number = subnet.split('.').nth(2).and_then(|octet| octet.parse().ok()).context("not a subnet of ours")?;
+        let bridge = name.replacen('-', "", 1);
+        let claim = File::create(Path::new(CLAIMS).join(format!("subnet-{number}")))?;
+        if claim.try_lock().is_err() {
+            bail!("subnet {subnet} has a new owner");
+        }
+        Ok(Some(Self { name: name.to_owned(), bridge, number, conf_dir, data_dir: dir.join("ipam"), _claim: claim }))
+    }
+
     /// Replaces the configuration; the directory's watchers see a rename.
     pub fn write(&self, plugins: &[Value]) -> Result<()> {
         let list = json!({ "cniVersion": "1.0.0", "name": self.name, "plugins": plugins });
@@ -79,7 +103,7 @@ impl Network {
 
     /// The conflist.
     pub fn conf_path(&self) -> PathBuf {
-        self.conf_dir.join("10-testkit.conflist")
+        self.conf_dir.join(FILE)
     }
 
     /// The name in the conflist.
@@ -128,12 +152,28 @@ impl Network {
                 leaks.push(format!("device {} on {}", entry?.file_name().to_string_lossy(), self.bridge));
             }
         }
+        leaks.extend(self.namespaces()?.into_iter().map(|path| format!("network namespace {}", path.display())));
         leaks.extend(self.rules()?.into_iter().map(|rule| format!("iptables rule {rule}")));
         Ok(leaks)
     }
 }
 
 impl Network {
+    /// Network namespaces in `/run/netns` that have an address of the subnet.
+    pub fn namespaces(&self) -> Result<Vec<PathBuf>> {
+        let prefix = format!(" 10.203.{}.", self.number);
+        let mut found = Vec::new();
+        for name in leaks::names(Path::new("/run/netns")) {
+            let path = Path::new("/run/netns").join(name);
+            // One that goes away just now, or a file that is no namespace, has no addresses.
+            let addresses = host::run("nsenter", [&format!("--net={}", path.display()), "ip", "-o", "-4", "addr"]);
+            if addresses.unwrap_or_default().contains(&prefix) {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+
     /// Rules of the nat table that belong to this network: by its name in
     /// their comment, or by an address of its subnet.
     fn rules(&self) -> Result<Vec<String>> {
@@ -143,8 +183,13 @@ impl Network {
         Ok(table.lines().filter(mine).map(str::to_owned).collect())
     }
 
-    /// Removes rules that no DEL came for, and the chains made for them.
+    /// Removes what no DEL came for: pinned namespaces, rules, and the chains
+    /// made for them.
     fn purge(&self) -> Result<()> {
+        for path in self.namespaces()? {
+            umount2(&path, MntFlags::MNT_DETACH)?;
+            std::fs::remove_file(path)?;
+        }
         let rules = self.rules()?;
         let words = rules.iter().flat_map(|rule| rule.split(' '));
         let chains: BTreeSet<_> = words.filter(|word| word.starts_with("CNI-DN-")).collect();
@@ -172,7 +217,7 @@ impl Drop for Network {
 
 /// A free third octet of 10.203.0.0/16 and the lock that keeps it.
 fn claim() -> Result<(u8, File)> {
-    let dir = Path::new("/run/lock/cricket-testkit");
+    let dir = Path::new(CLAIMS);
     std::fs::create_dir_all(dir)?;
     let start: u8 = u8::from_str_radix(&host::unique()[..2], 16)?;
     for step in 0..=u8::MAX {

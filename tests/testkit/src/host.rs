@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 use std::sync::{LazyLock, mpsc};
@@ -61,11 +62,12 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// A command that the kernel kills when this process dies. Spawn it with
-/// [`spawn`]: the kernel counts the thread that forked as the parent.
+/// A command that the kernel kills when this process dies, in a process group
+/// of its own, so that a terminal's interrupt reaches only this process. Spawn
+/// it with [`spawn`]: the kernel counts the thread that forked as the parent.
 pub fn bound(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).process_group(0);
     command
 }
 

@@ -121,14 +121,22 @@ impl Registry {
         Ok(())
     }
 
-    /// The requests so far, in the common log format, pushes included.
-    pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The requests so far, in the combined log format, pushes included.
+    pub fn requests(&self) -> Result<Vec<String>> {
+        // A request is logged after its answer was sent: one more, of our own, comes after it.
+        let barrier = format!("/v2/?barrier={}", host::unique());
+        host::run("curl", ["-sk", "-o", "/dev/null", &format!("{}{barrier}", self.url)])?;
+        let mut lines = host::wait_for("the registry's log", Duration::from_secs(10), || {
+            let lines = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(lines.iter().any(|line| line.contains(&barrier)).then(|| lines.clone()))
+        })?;
+        lines.retain(|line| !line.contains("/v2/?barrier="));
+        Ok(lines)
     }
 
     /// How many requests so far have `part` in their line, such as `"GET /v2/a/blobs/`.
-    pub fn count(&self, part: &str) -> usize {
-        self.requests().iter().filter(|line| line.contains(part)).count()
+    pub fn count(&self, part: &str) -> Result<usize> {
+        Ok(self.requests()?.iter().filter(|line| line.contains(part)).count())
     }
 }
 

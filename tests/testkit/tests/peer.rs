@@ -22,7 +22,7 @@ async fn a_pod_runs_and_everything_is_removed() -> Result<()> {
     })?;
     let cri = daemon.cri().await?;
     cri.pull(IMAGE).await?;
-    assert!(registry.count("GET /v2/library/busybox/blobs/") > 0);
+    assert!(registry.count("GET /v2/library/busybox/blobs/")? > 0);
 
     let mut pod = daemon.pod("p");
     pod.port_mappings = vec![v1::PortMapping { container_port: 80, host_port: 23456, ..Default::default() }];

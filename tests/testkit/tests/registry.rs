@@ -18,18 +18,19 @@ async fn an_image_comes_back_as_it_was() -> Result<()> {
     assert_eq!(pusher.push("a/one", "v1", &image).await?, image.digest());
     // The second repository's blobs are mounted from the first.
     pusher.push("b/one", "v1", &image).await?;
-    assert_eq!(registry.count("PUT /v2/b/one/blobs/"), 0);
+    assert_eq!(registry.count("PUT /v2/b/one/blobs/")?, 0);
 
     let client = Client::builder().no_proxy().build()?;
     for repository in ["a/one", "b/one"] {
-        let manifest = client.get(format!("{}/v2/{repository}/manifests/v1", registry.url())).send().await?;
+        let url = format!("{}/v2/{repository}/manifests/v1", registry.url());
+        let manifest = client.get(url).header("accept", Dialect::Oci.manifest()).send().await?;
         assert_eq!(manifest.headers()["content-type"], image.manifest.media_type.as_str());
         assert_eq!(manifest.bytes().await?, image.manifest.data);
         let layer = &image.layers[0].blob;
         let blob = client.get(format!("{}/v2/{repository}/blobs/{}", registry.url(), layer.digest)).send().await?;
         assert_eq!(blob.bytes().await?, layer.data);
     }
-    assert_eq!(registry.count("GET /v2/a/one/blobs/"), 1);
+    assert_eq!(registry.count("GET /v2/a/one/blobs/")?, 1);
     Ok(())
 }
 
@@ -64,7 +65,8 @@ async fn a_login_and_a_private_authority_are_needed() -> Result<()> {
     assert_eq!(client.get(&url).send().await?.status(), StatusCode::UNAUTHORIZED);
     let wrong = client.get(&url).basic_auth("user", Some("wrong")).send().await?;
     assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
-    let right = client.get(&url).basic_auth("user", Some("secret")).send().await?;
+    let right = client.get(&url).basic_auth("user", Some("secret")).header("accept", Dialect::Oci.manifest());
+    let right = right.send().await?;
     assert_eq!(right.bytes().await?, image.manifest.data);
     Ok(())
 }

@@ -8,8 +8,9 @@ use cricket_testkit::registry::Registry;
 use cricket_testkit::{critest, host, image};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tokio::process::Command;
 
 #[derive(Args)]
 pub(crate) struct Critest {
@@ -35,7 +36,7 @@ impl Critest {
         std::fs::create_dir_all(&self.artifacts).with_context(|| self.artifacts.display().to_string())?;
         let allowed = self.allowed.as_deref().map(critest::read_allowed).transpose()?.unwrap_or_default();
         let Some(socket) = &self.socket else { return self.own_daemon(runtime, &allowed) };
-        self.judge(socket, &allowed)
+        runtime.block_on(self.judge(socket, &allowed))
     }
 
     fn own_daemon(&self, runtime: &tokio::runtime::Runtime, allowed: &critest::Allowed) -> Result<ExitCode> {
@@ -46,7 +47,7 @@ impl Critest {
             registry: Some(registry.url().to_owned()),
             ..Default::default()
         })?;
-        let verdict = self.judge(&daemon.socket(), allowed);
+        let verdict = runtime.block_on(self.judge(&daemon.socket(), allowed));
         std::fs::write(self.artifacts.join("daemon.log"), daemon.log())?;
         let verdict = verdict?;
         let left = runtime.block_on(async {
@@ -65,7 +66,7 @@ impl Critest {
         Ok(verdict)
     }
 
-    fn judge(&self, socket: &Path, allowed: &critest::Allowed) -> Result<ExitCode> {
+    async fn judge(&self, socket: &Path, allowed: &critest::Allowed) -> Result<ExitCode> {
         let program = host::tool_dir("cri")?.join("critest");
         let report = self.artifacts.join("report.json");
         let output = self.artifacts.join("critest.log");
@@ -76,15 +77,24 @@ impl Critest {
         let endpoint = format!("unix://{}", socket.display());
         let log = File::create(&output).with_context(|| output.display().to_string())?;
         let began = Instant::now();
-        let status = Command::new(&program)
+        let mut child = Command::new(&program)
             .args(["-runtime-endpoint", &endpoint, "-image-endpoint", &endpoint])
             .args(["-ginkgo.no-color", "-ginkgo.succinct", "-ginkgo.json-report"])
             .arg(std::path::absolute(&report)?)
             .args(&self.flags)
             .stdout(log.try_clone()?)
             .stderr(log)
-            .status()
+            .kill_on_drop(true)
+            .spawn()
             .with_context(|| program.display().to_string())?;
+        let status = tokio::select! {
+            status = child.wait() => status?,
+            result = super::interrupted() => {
+                // Returning, unlike dying, removes the daemon and its pods.
+                result?;
+                bail!("interrupted");
+            }
+        };
         let specs = critest::read_report(&report)
             .with_context(|| format!("critest ended with {status} and no report: see {}", output.display()))?;
         let verdict = critest::judge(&specs, allowed);

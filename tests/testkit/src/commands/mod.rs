@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod clean;
 mod critest;
 mod daemon;
 mod images;
@@ -27,6 +28,8 @@ enum Command {
     Images(images::Images),
     /// A daemon with registry, mirrors and network, until this is interrupted
     Daemon(daemon::Daemon),
+    /// Remove what is left of daemons whose tests were killed
+    Clean(clean::Clean),
     /// Run critest and compare its failures with a list
     Critest(critest::Critest),
 }
@@ -38,6 +41,7 @@ impl Cli {
             Command::Registry(command) => runtime.block_on(command.run()),
             Command::Images(command) => command.run(),
             Command::Daemon(command) => runtime.block_on(command.run()),
+            Command::Clean(command) => command.run(),
             Command::Critest(command) => command.run(&runtime),
         }
     }

@@ -230,6 +230,20 @@ impl Daemon {
     }
 }
 
+/// Removes what is left of daemons whose owners were killed; their marks.
+pub fn clean_abandoned() -> Result<Vec<String>> {
+    let mut marks = Vec::new();
+    for place in Place::abandoned()? {
+        // Dropping removes: the network's traces first, they are named in a file of the place.
+        let network = Network::left_in(&place.home);
+        if let Err(error) = &network {
+            eprintln!("{}: {error:#}", place.mark);
+        }
+        marks.push(place.mark.clone());
+    }
+    Ok(marks)
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {

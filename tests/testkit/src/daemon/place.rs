@@ -3,8 +3,10 @@
 use crate::{host, leaks, reap};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where network namespaces are pinned in production.
 const NAMESPACES: &str = "/run/netns";
@@ -15,7 +17,13 @@ pub(super) struct Place {
     pub(super) mark: String,
     pub(super) home: PathBuf,
     pub(super) root: PathBuf,
+    /// Held while the owner lives: who gets it otherwise may remove the place.
+    _lock: File,
 }
+
+const HOMES: &str = "/run";
+const ROOTS: &str = "/var/lib";
+const PREFIX: &str = "ck-";
 
 /// What a daemon without pods has on the host.
 #[derive(Clone, Debug, Default)]
@@ -28,12 +36,33 @@ pub struct Baseline {
 
 impl Place {
     pub(super) fn new() -> Result<Self> {
-        let mark = format!("ck-{}", host::unique());
-        let place = Self { home: Path::new("/run").join(&mark), root: Path::new("/var/lib").join(&mark), mark };
-        std::fs::create_dir(&place.home).with_context(|| place.home.display().to_string())?;
+        let mark = format!("{PREFIX}{}", host::unique());
+        let home = Path::new(HOMES).join(&mark);
+        std::fs::create_dir(&home).with_context(|| home.display().to_string())?;
         // Root filesystems are below: user namespaces must be able to pass.
-        std::fs::set_permissions(&place.home, std::fs::Permissions::from_mode(0o711))?;
-        Ok(place)
+        std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o711))?;
+        Self::lock(mark, home)?.context("a new directory is somebody else's")
+    }
+
+    /// The places of owners that were killed before they could clean up.
+    pub(super) fn abandoned() -> Result<Vec<Self>> {
+        let mut found = Vec::new();
+        for mark in leaks::names(Path::new(HOMES)).into_iter().filter(|name| name.starts_with(PREFIX)) {
+            let home = Path::new(HOMES).join(&mark);
+            // A young one may be about to be locked by its owner.
+            let made = home.join("lock").metadata().and_then(|metadata| metadata.modified());
+            if made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > Duration::from_secs(5))) {
+                found.extend(Self::lock(mark, home)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn lock(mark: String, home: PathBuf) -> Result<Option<Self>> {
+        let path = home.join("lock");
+        let lock = File::create(&path).with_context(|| path.display().to_string())?;
+        let root = Path::new(ROOTS).join(&mark);
+        Ok(lock.try_lock().is_ok().then_some(Self { mark, home, root, _lock: lock }))
     }
 
     pub(super) fn socket(&self) -> PathBuf {
