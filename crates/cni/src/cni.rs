@@ -1,5 +1,6 @@
 //! The client that pods are attached with.
 
+use std::fmt;
 use std::sync::Arc;
 
 use cricket_model::SandboxId;
@@ -23,6 +24,12 @@ pub(crate) struct Inner {
     pub(crate) turns: Turns,
     /// The specification wants GC alone: ADD and DEL share, GC excludes them.
     pub(crate) collecting: RwLock<()>,
+}
+
+impl fmt::Debug for Cni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cni").field(&self.0.runner.config).finish()
+    }
 }
 
 impl Cni {
@@ -60,7 +67,8 @@ impl Cni {
         info::describe(&self.0.runner.config, &self.0.directory.loaded().networks)
     }
 
-    /// Every sandbox with a record: attached, half attached or half detached. A directory that cannot be read is
+    /// Every sandbox with a record: attached, half attached or half detached. An ADD that was dropped while its record
+    /// was being written may appear a moment later. A directory that cannot be read is
     /// logged and lists nothing.
     pub fn cached(&self) -> Vec<SandboxId> {
         self.0.cache.list().unwrap_or_else(|e| {

@@ -152,6 +152,29 @@ async fn a_helper_that_stays_does_not_hold_up_its_plugin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn collecting_waits_for_attaching() {
+    let lab = Lab::new();
+    let slow = format!(
+        "[ $CNI_COMMAND = ADD ] || exit 0\ntouch $calls/begun\nsleep 0.5\necho one ended >> $calls/log\necho '{RESULT}'"
+    );
+    lab.plugin("one", &slow);
+    lab.list("1.1.0", &["one"]);
+    let (cni, pod) = (lab.open(), pod());
+    common::until(&cni, Result::is_ok).await;
+    lab.calls();
+    let collected = async {
+        while !lab.path("calls/begun").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cni.gc(&[]).await
+    };
+    let (added, collected) = tokio::join!(cni.add(&pod), collected);
+    added.expect("add");
+    collected.expect("gc");
+    assert_eq!(lab.calls(), [&format!("one ADD eth0 [{NETNS}]"), "one ended", "one GC  []"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sandboxes_do_not_wait_for_each_other() {
     let lab = Lab::new();
     // Each ADD waits for the other one to have begun.
