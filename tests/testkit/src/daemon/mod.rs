@@ -10,7 +10,6 @@ mod config;
 mod place;
 
 pub use config::{Options, Program};
-pub use place::Baseline;
 
 use crate::cni::Network;
 use crate::cri::Cri;
@@ -19,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use cricket_cri_api::v1;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use place::Place;
+use place::{Baseline, Place};
 use std::fs::OpenOptions;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

@@ -27,7 +27,7 @@ const PREFIX: &str = "ck-";
 
 /// What a daemon without pods has on the host.
 #[derive(Clone, Debug, Default)]
-pub struct Baseline {
+pub(super) struct Baseline {
     mounts: BTreeSet<PathBuf>,
     files: BTreeSet<PathBuf>,
     namespaces: BTreeSet<String>,

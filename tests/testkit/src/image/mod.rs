@@ -7,6 +7,7 @@
 mod archive;
 mod build;
 mod index;
+mod large;
 mod layer;
 mod local;
 mod push;
@@ -16,6 +17,7 @@ mod tree;
 pub use archive::{write_docker_archive, write_oci_dir, write_oci_tar};
 pub use build::{Dialect, Image, ImageBuilder};
 pub use index::{Index, Platform};
+pub use large::large;
 pub use layer::{Compression, Layer};
 pub use local::{compile, dynamic, find_busybox};
 pub use push::Pusher;
