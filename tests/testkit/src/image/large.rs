@@ -55,7 +55,7 @@ impl Random {
     fn content(&mut self, size: usize) -> Vec<u8> {
         let mut data = Vec::with_capacity(size + 64);
         while data.len() < size {
-            if data.len() < 256 || self.next() % 3 == 0 {
+            if data.len() < 256 || self.next().is_multiple_of(3) {
                 for _ in 0..4 {
                     data.extend_from_slice(&self.next().to_le_bytes());
                 }
