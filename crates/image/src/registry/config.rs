@@ -1,13 +1,14 @@
 //! The node's settings for registries, as containerd's configuration file has them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::AuthConfig;
 
 /// `[plugins."io.containerd.cri.v1.images".registry]` and the pull timeouts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RegistryConfig {
     /// Roots of `hosts.toml` trees, the first that knows a host wins. They are read at each pull.
     pub config_path: Vec<PathBuf>,
@@ -43,5 +44,18 @@ impl Default for RegistryConfig {
             progress_bytes: 16 << 10,
             resumes: 4,
         }
+    }
+}
+
+/// Without the values of headers, which may be secrets.
+impl fmt::Debug for RegistryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryConfig")
+            .field("config_path", &self.config_path)
+            .field("mirrors", &self.mirrors)
+            .field("auths", &self.auths)
+            .field("headers", &self.headers.keys())
+            .field("progress_timeout", &self.progress_timeout)
+            .finish_non_exhaustive()
     }
 }
