@@ -12,16 +12,43 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
+mod args;
+mod caps;
+mod devices;
+mod env;
 mod error;
+mod exec;
 mod input;
+mod limits;
+mod mounts;
+mod namespaces;
 mod output;
+mod passwd;
+mod paths;
+mod resources;
+mod seccomp;
+mod security;
+mod signal;
 mod spec;
+mod sysctl;
+mod user;
+mod validate;
 
+pub use caps::DEFAULT as DEFAULT_CAPABILITIES;
 pub use error::{Error, Result};
+pub use exec::exec_process;
 pub use input::{
     AnonymousVolume, ContainerInput, DeviceKind, HostDevice, HostFacts, ImageDefaults, MountFacts, NamespacePaths,
     PathKind, Propagation, SandboxFiles, SpecOptions,
 };
+pub use mounts::image_volumes;
 pub use oci_spec;
 pub use output::{ContainerSpec, ResolvedUser};
-pub use spec::*;
+pub use resources::{linux_resources, merge_update};
+pub use seccomp::{default_profile, localhost_seccomp_path};
+pub use signal::{cri_signal, parse_signal, stop_signal};
+pub use spec::container_spec;
+pub use sysctl::sandbox_sysctls;
+pub use user::{ImageUser, uid_or_username};
+pub use validate::{validate_container, validate_sandbox};

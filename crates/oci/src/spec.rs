@@ -1,102 +1,152 @@
-//! The assembly of a container's specification.
+//! The assembly of a container's specification. Every field is set here or explicitly left out: the types' own
+//! defaults (a hostname, no new privileges, other masked paths) are not this crate's.
 
 use std::path::PathBuf;
 
 use cricket_cri_api::v1;
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxResources, Process, Root, Spec, User};
 
-use crate::{ContainerInput, ContainerSpec, ImageDefaults, Result};
+use crate::error::{Error, Result};
+use crate::input::ContainerInput;
+use crate::output::{ContainerSpec, ResolvedUser};
+use crate::paths::clean_absolute;
+use crate::{annotations, args, caps, devices, env, limits, mounts, namespaces, resources, seccomp, security, user};
+
+/// The version of the runtime specification that the result follows.
+const OCI_VERSION: &str = "1.1.0";
+/// Files are made with the modes that programs ask for, but for writing by others.
+const UMASK: u32 = 0o022;
 
 /// The specification of a container.
 ///
 /// # Errors
 /// When the request or the image is malformed, or asks for what this host or handler cannot enforce.
-pub fn container_spec(_input: &ContainerInput<'_>) -> Result<ContainerSpec> {
-    unimplemented!("arrives with the modules it is assembled from")
+pub fn container_spec(input: &ContainerInput<'_>) -> Result<ContainerSpec> {
+    let context = input.config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default();
+    crate::validate_container(input.config, input.sandbox)?;
+    let files = user::Files { passwd: input.passwd, group: input.group };
+    let user = user::resolve(&context, &input.image.user, &files)?;
+    let mounted = mounts::mounts(input, context.privileged, context.readonly_rootfs)?;
+    let stop_signal = crate::stop_signal(input.config, input.image)?;
+
+    let mut root = Root::default();
+    root.set_path(input.rootfs.to_owned()).set_readonly(Some(context.readonly_rootfs));
+    let base = input.handler.base_spec.as_ref();
+    let process = process(input, &context, &user)?;
+    let linux = linux(input, &context, &process, mounted.rootfs_propagation)?;
+
+    let mut spec = Spec::default();
+    spec.set_version(OCI_VERSION.to_owned())
+        .set_root(Some(root))
+        .set_mounts(Some(mounted.mounts))
+        .set_process(Some(process))
+        // Never set: the sandbox's UTS namespace already has the pod's name, and the host's must keep its own.
+        .set_hostname(None)
+        .set_domainname(None)
+        .set_hooks(base.and_then(|base| base.hooks().clone()))
+        .set_annotations(Some(annotations::annotations(input)))
+        .set_linux(Some(linux));
+    Ok(ContainerSpec { spec, user, mounts_to_create: mounted.create, stop_signal })
 }
 
-/// The process of an exec in the container that `spec` describes: its environment, user, capabilities, working
-/// directory, limits and profiles, with `command` as its arguments.
-///
-/// # Errors
-/// When `command` is empty or `spec` has no process.
-pub fn exec_process(_spec: &Spec, _command: &[String], _tty: bool) -> Result<Process> {
-    unimplemented!("arrives with exec")
+fn process(
+    input: &ContainerInput<'_>,
+    context: &v1::LinuxContainerSecurityContext,
+    user: &ResolvedUser,
+) -> Result<Process> {
+    let base = input.handler.base_spec.as_ref().and_then(|base| base.process().as_ref());
+    let base_env = base.and_then(|base| base.env().clone()).unwrap_or_default();
+    let base_rlimits = base.and_then(|base| base.rlimits().clone()).unwrap_or_default();
+    let hostname = match input.sandbox.hostname.as_str() {
+        "" if namespaces::host_network(input.sandbox)? => input.host_name,
+        name => name,
+    };
+    let defaults = env::Defaults { hostname, home: &user.home, tty: input.config.tty };
+    let default_caps = input.handler.default_capabilities.as_deref();
+    let score = input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map_or(0, |r| r.oom_score_adj);
+
+    let mut credentials = User::default();
+    credentials
+        .set_uid(user.uid)
+        .set_gid(user.gid)
+        .set_umask(Some(UMASK))
+        .set_additional_gids(Some(user.additional_gids.clone()))
+        .set_username(None);
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(input.config.tty))
+        .set_console_size(None)
+        .set_user(credentials)
+        .set_args(Some(args::command_line(input.config, input.image)?))
+        .set_command_line(None)
+        .set_env(Some(env::environment(input.config, input.image, &base_env, &defaults)?))
+        .set_cwd(working_dir(input)?)
+        .set_capabilities(Some(caps::capabilities(context, default_caps, &input.host.bounding)?))
+        .set_rlimits(Some(limits::rlimits(input.host, &base_rlimits)))
+        // An explicit false is an error to some runtimes.
+        .set_no_new_privileges(context.no_new_privs.then_some(true))
+        .set_apparmor_profile(security::apparmor(context, input.host)?)
+        .set_oom_score_adj(Some(limits::oom_score_adj(score, input.host)?))
+        .set_selinux_label(security::selinux(context, input.host)?.map(|(process, _)| process))
+        .set_io_priority(base.and_then(|base| base.io_priority().clone()))
+        .set_scheduler(base.and_then(|base| base.scheduler().clone()))
+        .set_exec_cpu_affinity(base.and_then(|base| base.exec_cpu_affinity().clone()));
+    Ok(process)
 }
 
-/// The VOLUMEs of the image that no mount of the request covers, as absolute paths without `.` and `..`, sorted.
-///
-/// # Errors
-/// When the image declares a path that leaves the root or is malformed.
-pub fn image_volumes(_image: &ImageDefaults, _mounts: &[v1::Mount]) -> Result<Vec<PathBuf>> {
-    unimplemented!("arrives with mounts")
+/// The request's, the image's, or the root. An image's `..` stays in the root.
+fn working_dir(input: &ContainerInput<'_>) -> Result<PathBuf> {
+    match (input.config.working_dir.as_str(), input.image.working_dir.as_str()) {
+        ("", "") => Ok(PathBuf::from("/")),
+        // Docker takes a relative WORKDIR as one below the root.
+        ("", image) => clean_absolute("WORKDIR", &format!("/{image}")).map_err(|error| Error::image(error.to_string())),
+        (own, _) => clean_absolute("working_dir", own),
+    }
 }
 
-/// What ImageStatus says of an image's USER.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageUser {
-    /// `Image.uid`; an empty USER is 0.
-    Uid(i64),
-    /// `Image.username`.
-    Name(String),
-}
+fn linux(
+    input: &ContainerInput<'_>,
+    context: &v1::LinuxContainerSecurityContext,
+    process: &Process,
+    rootfs_propagation: Option<String>,
+) -> Result<Linux> {
+    let base = input.handler.base_spec.as_ref().and_then(|base| base.linux().as_ref());
+    let id = |value: &Option<v1::Int64Value>| value.as_ref().and_then(|value| u32::try_from(value.value).ok());
+    let owner = devices::Owner { uid: id(&context.run_as_user), gid: id(&context.run_as_group) };
+    let devices = devices::devices(input, context.privileged, owner)?;
+    let mut resources = match input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
+        Some(asked) => resources::linux_resources(asked, input.host)?,
+        None => LinuxResources::default(),
+    };
+    let base_resources = base.and_then(|base| base.resources().as_ref());
+    resources
+        .set_devices(Some(devices.rules))
+        .set_pids(base_resources.and_then(|base| *base.pids()))
+        .set_block_io(base_resources.and_then(|base| base.block_io().clone()))
+        .set_network(base_resources.and_then(|base| base.network().clone()))
+        .set_rdma(base_resources.and_then(|base| base.rdma().clone()));
+    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    let (masked, readonly) = security::hidden_paths(context)?;
 
-/// Splits an image's USER as ImageStatus reports it: the part before `:`, a number or a name.
-pub fn uid_or_username(_user: &str) -> ImageUser {
-    unimplemented!("arrives with user")
-}
-
-/// The host path of the Localhost profile a container asks for, which the caller reads (bounded) for
-/// [`ContainerInput::localhost_seccomp`].
-///
-/// # Errors
-/// When it is not an absolute path.
-pub fn localhost_seccomp_path(_config: &v1::ContainerConfig, _unset_profile: &str) -> Result<Option<PathBuf>> {
-    unimplemented!("arrives with seccomp")
-}
-
-/// The sysctls of a sandbox: defaults overridden by the pod's, checked against what is namespaced for it.
-///
-/// # Errors
-/// A name that is not one, or one that is not private to the pod.
-pub fn sandbox_sysctls(_config: &v1::PodSandboxConfig) -> Result<Vec<(String, String)>> {
-    unimplemented!("arrives with sysctl")
-}
-
-/// The number of a signal: `TERM`, `SIGTERM`, `15`, `SIGRTMIN+3`, `SIGRTMAX-1`, any case.
-pub fn parse_signal(_text: &str) -> Option<i32> {
-    unimplemented!("arrives with signal")
-}
-
-/// CRI resources as the specification has them; zero and empty mean not set.
-///
-/// # Errors
-/// A negative or malformed value.
-pub fn linux_resources(_resources: &v1::LinuxContainerResources) -> Result<LinuxResources> {
-    unimplemented!("arrives with resources")
-}
-
-/// `current` with every value that `update` sets replaced (UpdateContainerResources: zero means unchanged).
-pub fn merge_update(
-    _current: &v1::LinuxContainerResources,
-    _update: &v1::LinuxContainerResources,
-) -> v1::LinuxContainerResources {
-    unimplemented!("arrives with resources")
-}
-
-/// Checks what CreateContainer is given before anything is recorded: names, log path, bounds, enums, and the
-/// combinations that the CRI definition calls errors.
-///
-/// # Errors
-/// Names the field.
-pub fn validate_container(_config: &v1::ContainerConfig, _sandbox: &v1::PodSandboxConfig) -> Result<()> {
-    unimplemented!("arrives with validate")
-}
-
-/// Checks what RunPodSandbox is given.
-///
-/// # Errors
-/// Names the field.
-pub fn validate_sandbox(_config: &v1::PodSandboxConfig) -> Result<()> {
-    unimplemented!("arrives with validate")
+    let mut linux = Linux::default();
+    linux
+        .set_net_devices(None)
+        .set_uid_mappings(None)
+        .set_gid_mappings(None)
+        // They are the namespaces', and the sandbox has set them.
+        .set_sysctl(None)
+        .set_resources(Some(resources))
+        .set_cgroups_path(Some(PathBuf::from(&input.cgroups_path)))
+        .set_namespaces(Some(namespaces::namespaces(input, context.privileged)?))
+        .set_devices(Some(devices.nodes))
+        .set_seccomp(seccomp::filter(input, &bounding)?)
+        .set_rootfs_propagation(rootfs_propagation)
+        .set_masked_paths(Some(masked))
+        .set_readonly_paths(Some(readonly))
+        .set_mount_label(security::selinux(context, input.host)?.map(|(_, mounts)| mounts))
+        .set_intel_rdt(base.and_then(|base| base.intel_rdt().clone()))
+        .set_memory_policy(base.and_then(|base| base.memory_policy().clone()))
+        .set_personality(base.and_then(|base| base.personality().clone()))
+        .set_time_offsets(None);
+    Ok(linux)
 }

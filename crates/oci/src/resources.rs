@@ -1,0 +1,153 @@
+//! Limits: CRI's resources as the specification has them, and updates of them. CRI's zero means "not given".
+
+use std::collections::HashMap;
+
+use cricket_cri_api::v1;
+use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources};
+
+use crate::error::{Error, Result, shown};
+use crate::input::HostFacts;
+
+const FIELD: &str = "linux.resources";
+
+/// CRI resources as the specification has them, for a new container and for an update alike; nothing that was not
+/// given is set. Memory and swap limits are in bytes, CPU times in microseconds. `oom_score_adj` is no cgroup's: see
+/// the process.
+///
+/// # Errors
+/// A malformed value, or a limit that this host has no controller for.
+pub fn linux_resources(resources: &v1::LinuxContainerResources, host: &HostFacts) -> Result<LinuxResources> {
+    let mut out = LinuxResources::default();
+    out.set_cpu(cpu(resources)?)
+        .set_memory(memory(resources, host)?)
+        .set_hugepage_limits(hugepages(&resources.hugepage_limits, host)?)
+        .set_unified(unified(&resources.unified, host)?);
+    Ok(out)
+}
+
+fn unsigned(name: &str, value: i64) -> Result<Option<u64>> {
+    match u64::try_from(value) {
+        Ok(0) => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(_) => Err(Error::invalid(format!("{FIELD}.{name}"), format!("{value} is negative"))),
+    }
+}
+
+fn cpu(resources: &v1::LinuxContainerResources) -> Result<Option<LinuxCpu>> {
+    if resources.cpu_quota < -1 {
+        return Err(Error::invalid(format!("{FIELD}.cpu_quota"), "is negative and not -1 (unlimited)"));
+    }
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(unsigned("cpu_shares", resources.cpu_shares)?)
+        .set_quota((resources.cpu_quota != 0).then_some(resources.cpu_quota))
+        .set_period(unsigned("cpu_period", resources.cpu_period)?)
+        .set_cpus(cpu_list("cpuset_cpus", &resources.cpuset_cpus)?)
+        .set_mems(cpu_list("cpuset_mems", &resources.cpuset_mems)?);
+    Ok((cpu != LinuxCpu::default()).then_some(cpu))
+}
+
+/// The list format of cpuset(7): `0-3,7`.
+fn cpu_list(name: &str, list: &str) -> Result<Option<String>> {
+    let number = |s: &str| !s.is_empty() && s.len() <= 6 && s.bytes().all(|b| b.is_ascii_digit());
+    let item = |s: &str| match s.split_once('-') {
+        Some((low, high)) => number(low) && number(high),
+        None => number(s),
+    };
+    match list {
+        "" => Ok(None),
+        list if list.split(',').all(item) => Ok(Some(list.to_owned())),
+        _ => Err(Error::invalid(format!("{FIELD}.{name}"), format!("{} is not a list like 0-3,7", shown(list)))),
+    }
+}
+
+/// With a memory limit alone, the limit of memory and swap together is the same: containers do not swap unless told.
+fn memory(resources: &v1::LinuxContainerResources, host: &HostFacts) -> Result<Option<LinuxMemory>> {
+    let (limit, swap) = (resources.memory_limit_in_bytes, resources.memory_swap_limit_in_bytes);
+    for (name, value) in [("memory_limit_in_bytes", limit), ("memory_swap_limit_in_bytes", swap)] {
+        if value < -1 {
+            return Err(Error::invalid(format!("{FIELD}.{name}"), "is negative and not -1 (unlimited)"));
+        }
+    }
+    if limit > 0 && swap > 0 && swap < limit {
+        return Err(Error::invalid(
+            format!("{FIELD}.memory_swap_limit_in_bytes"),
+            "is the limit of memory and swap together and cannot be below the memory limit",
+        ));
+    }
+    let mut memory = LinuxMemory::default();
+    memory.set_limit((limit != 0).then_some(limit));
+    if host.swap_accounting {
+        let swap = if swap == 0 { limit } else { swap };
+        memory.set_swap((swap != 0).then_some(swap));
+    }
+    Ok((memory != LinuxMemory::default()).then_some(memory))
+}
+
+/// Kubelets send a zero for every page size; where the controller is missing only a real limit is worth an error.
+fn hugepages(limits: &[v1::HugepageLimit], host: &HostFacts) -> Result<Option<Vec<LinuxHugepageLimit>>> {
+    let mut out = Vec::new();
+    for limit in limits {
+        if !host.hugepage_sizes.contains(&limit.page_size) {
+            if limit.limit == 0 {
+                continue;
+            }
+            let field = format!("{FIELD}.hugepage_limits");
+            return Err(Error::host(field, format!("no huge pages of size {}", shown(&limit.page_size))));
+        }
+        let mut page = LinuxHugepageLimit::default();
+        page.set_page_size(limit.page_size.clone()).set_limit(i64::try_from(limit.limit).unwrap_or(i64::MAX));
+        out.push(page);
+    }
+    Ok((!out.is_empty()).then_some(out))
+}
+
+/// `unified` names files of the container's own cgroup directory: no path, no control characters.
+fn unified(values: &HashMap<String, String>, host: &HostFacts) -> Result<Option<HashMap<String, String>>> {
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let field = || format!("{FIELD}.unified");
+    if !host.cgroup_v2 {
+        return Err(Error::host(field(), "it needs the unified cgroup hierarchy"));
+    }
+    for (key, value) in values {
+        let file = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let shape = key.split_once('.').is_some_and(|(controller, rest)| !controller.is_empty() && !rest.is_empty());
+        if !shape || !key.bytes().all(file) || key.starts_with("cgroup.") {
+            return Err(Error::invalid(field(), format!("{} is not a controller's file", shown(key))));
+        }
+        if value.contains(['\n', '\0']) {
+            return Err(Error::invalid(field(), format!("the value of {key} has more than one line")));
+        }
+    }
+    Ok(Some(values.clone()))
+}
+
+/// `current` with every value that `update` sets replaced (UpdateContainerResources: zero and empty mean unchanged).
+pub fn merge_update(
+    current: &v1::LinuxContainerResources,
+    update: &v1::LinuxContainerResources,
+) -> v1::LinuxContainerResources {
+    let number = |new: i64, old: i64| if new == 0 { old } else { new };
+    let text = |new: &String, old: &String| if new.is_empty() { old.clone() } else { new.clone() };
+    let mut merged = v1::LinuxContainerResources {
+        cpu_period: number(update.cpu_period, current.cpu_period),
+        cpu_quota: number(update.cpu_quota, current.cpu_quota),
+        cpu_shares: number(update.cpu_shares, current.cpu_shares),
+        memory_limit_in_bytes: number(update.memory_limit_in_bytes, current.memory_limit_in_bytes),
+        oom_score_adj: number(update.oom_score_adj, current.oom_score_adj),
+        cpuset_cpus: text(&update.cpuset_cpus, &current.cpuset_cpus),
+        cpuset_mems: text(&update.cpuset_mems, &current.cpuset_mems),
+        memory_swap_limit_in_bytes: number(update.memory_swap_limit_in_bytes, current.memory_swap_limit_in_bytes),
+        hugepage_limits: current.hugepage_limits.clone(),
+        unified: current.unified.clone(),
+    };
+    for limit in &update.hugepage_limits {
+        match merged.hugepage_limits.iter_mut().find(|known| known.page_size == limit.page_size) {
+            Some(known) => known.limit = limit.limit,
+            None => merged.hugepage_limits.push(limit.clone()),
+        }
+    }
+    merged.unified.extend(update.unified.clone());
+    merged
+}

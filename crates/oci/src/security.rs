@@ -1,0 +1,107 @@
+//! Mandatory access control and hidden paths: AppArmor, SELinux, masked and read-only paths. What this host cannot
+//! enforce is refused, never skipped.
+
+use cricket_cri_api::v1;
+use cricket_cri_api::v1::security_profile::ProfileType;
+
+use crate::error::{Error, Result, shown};
+use crate::input::HostFacts;
+use crate::paths::clean_absolute;
+
+const APPARMOR: &str = "linux.security_context.apparmor";
+const SELINUX: &str = "linux.security_context.selinux_options";
+
+/// What containers must not read: containerd's list.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// What they must not write.
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// `process.apparmorProfile`; `None` leaves the runtime's own confinement alone.
+pub(crate) fn apparmor(context: &v1::LinuxContainerSecurityContext, host: &HostFacts) -> Result<Option<String>> {
+    #[allow(deprecated, reason = "older kubelets send only this field")]
+    let old = context.apparmor_profile.as_str();
+    let wanted = match &context.apparmor {
+        Some(profile) => match ProfileType::try_from(profile.profile_type) {
+            Ok(ProfileType::RuntimeDefault) => return Ok(None),
+            Ok(ProfileType::Unconfined) => "unconfined",
+            Ok(ProfileType::Localhost) => {
+                let name = profile.localhost_ref.as_str();
+                name.strip_prefix("localhost/").unwrap_or(name)
+            }
+            Err(_) => {
+                return Err(Error::invalid(APPARMOR, format!("{} is not a profile type", profile.profile_type)));
+            }
+        },
+        None => match old {
+            "" | "runtime/default" => return Ok(None),
+            "unconfined" => "unconfined",
+            other => other
+                .strip_prefix("localhost/")
+                .ok_or_else(|| Error::invalid(APPARMOR, format!("no AppArmor profile is called {}", shown(other))))?,
+        },
+    };
+    if context.privileged || (wanted == "unconfined" && !host.apparmor_enabled) {
+        return Ok(None);
+    }
+    if wanted.is_empty() || wanted.chars().any(char::is_control) {
+        return Err(Error::invalid(APPARMOR, format!("{} is not a profile's name", shown(wanted))));
+    }
+    if !host.apparmor_enabled {
+        return Err(Error::host(APPARMOR, format!("AppArmor is not enabled, profile {} wanted", shown(wanted))));
+    }
+    Ok(Some(wanted.to_owned()))
+}
+
+/// The SELinux label of the process and of its mounts, both or none.
+pub(crate) fn selinux(
+    context: &v1::LinuxContainerSecurityContext,
+    host: &HostFacts,
+) -> Result<Option<(String, String)>> {
+    let Some(options) = &context.selinux_options else { return Ok(None) };
+    let parts = [&options.user, &options.role, &options.r#type, &options.level];
+    if parts.iter().all(|part| part.is_empty()) {
+        return Ok(None);
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:".contains(c);
+    if parts.iter().any(|part| !part.chars().all(plain)) {
+        return Err(Error::invalid(SELINUX, "is not made of letters, digits and _-.,:"));
+    }
+    if !host.selinux_enabled {
+        return Err(Error::host(SELINUX, "SELinux is not enabled"));
+    }
+    let or = |part: &str, default: &str| if part.is_empty() { default.to_owned() } else { part.to_owned() };
+    let (user, level) = (or(&options.user, "system_u"), or(&options.level, "s0"));
+    let process = format!("{user}:{}:{}:{level}", or(&options.role, "system_r"), or(&options.r#type, "container_t"));
+    Ok(Some((process, format!("{user}:object_r:container_file_t:{level}"))))
+}
+
+/// Masked and read-only paths: none for privileged containers, else the request's, else the defaults.
+pub(crate) fn hidden_paths(context: &v1::LinuxContainerSecurityContext) -> Result<(Vec<String>, Vec<String>)> {
+    if context.privileged {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let list = |field: &str, given: &[String], default: &[&str]| -> Result<Vec<String>> {
+        for path in given {
+            clean_absolute(field, path)?;
+        }
+        Ok(if given.is_empty() { default.iter().map(|path| (*path).to_owned()).collect() } else { given.to_vec() })
+    };
+    Ok((
+        list("linux.security_context.masked_paths", &context.masked_paths, &MASKED)?,
+        list("linux.security_context.readonly_paths", &context.readonly_paths, &READONLY)?,
+    ))
+}
