@@ -1,3 +1,46 @@
 //! The driver of each pod: state machine, intents, reconciler.
+//!
+//! ```text
+//! server ──▶ Pods (registry, creates that join) ──▶ Driver (one task a pod) ──▶ monitor, cgroups, network, images
+//!   ▲                                                   │
+//!   └────────────── PodView, Event ◀── published ───────┘ records: journal (state) and store (root)
+//! ```
+//!
+//! Invariants: one driver owns a pod; a record precedes its effect; readers never wait; an unfinished record is taken
+//! to its end by [`Pods::restore`].
 
 #![forbid(unsafe_code)]
+
+mod bundle;
+mod driver;
+mod error;
+mod exec;
+mod fault;
+mod host;
+mod info;
+mod joins;
+mod netstat;
+mod pipe;
+mod pods;
+mod record;
+mod resources;
+mod restore;
+mod sandbox;
+mod seccomp;
+mod shared;
+mod stats;
+mod view;
+
+pub use error::{Chain, Error, Result};
+pub use exec::ExecOutput;
+pub use host::Host;
+pub use pods::{Pods, Told};
+pub use record::{ContainerRecord, ContainerState, Exited, PodRecord, Running, SandboxRecord, SandboxState};
+pub use shared::{Event, EventKind, PodsConfig, Shared, now};
+pub use stats::Readers;
+pub use view::{Live, PodView, id_matches};
+
+/// PID of a pod's monitor.
+pub fn monitor_pid(monitor: &cricket_runtime::monitor::MonitorClient) -> u32 {
+    monitor.pid()
+}

@@ -1,0 +1,72 @@
+//! A container's bundle: its specification on the way from create to start and to every exec.
+
+use std::path::Path;
+
+use cricket_cri_api::v1;
+use cricket_oci::HostFacts;
+use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::error::{Error, Result};
+
+/// Stands for the path of a namespace that is known at the start only.
+pub(crate) const LATER: &str = "/proc/self/ns/later";
+
+/// Namespaces as they are at the start.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Joined {
+    pub(crate) ipc: Option<std::path::PathBuf>,
+    pub(crate) uts: Option<std::path::PathBuf>,
+    pub(crate) pid: Option<std::path::PathBuf>,
+}
+
+/// Writes the bundle's `config.json`.
+pub(crate) fn write(bundle: &Path, spec: &Spec) -> Result<()> {
+    let path = bundle.join("config.json");
+    let text = serde_json::to_vec(spec).map_err(|e| Error::internal("encode the specification", &e))?;
+    std::fs::write(&path, text).map_err(|e| Error::internal(format_args!("write {}", path.display()), &e))
+}
+
+/// Reads it.
+pub(crate) fn read(bundle: &Path) -> Result<Spec> {
+    let path = bundle.join("config.json");
+    let text = std::fs::read(&path).map_err(|e| Error::internal(format_args!("read {}", path.display()), &e))?;
+    serde_json::from_slice(&text).map_err(|e| Error::internal(format_args!("parse {}", path.display()), &e))
+}
+
+/// Puts the namespaces' paths in where they were left open.
+///
+/// # Errors
+/// When the specification joins a namespace that the pod does not have (any more).
+pub(crate) fn join(spec: &mut Spec, joined: &Joined) -> Result<()> {
+    let Some(mut linux) = spec.linux().clone() else { return Ok(()) };
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    for namespace in &mut namespaces {
+        if namespace.path().as_deref() != Some(Path::new(LATER)) {
+            continue;
+        }
+        let path = match namespace.typ() {
+            LinuxNamespaceType::Ipc => &joined.ipc,
+            LinuxNamespaceType::Uts => &joined.uts,
+            LinuxNamespaceType::Pid => &joined.pid,
+            other => return Err(Error::precondition(format_args!("the pod has no {other} namespace to join"))),
+        };
+        let Some(path) = path else {
+            return Err(Error::precondition(format_args!("the pod's {} namespace is gone", namespace.typ())));
+        };
+        namespace.set_path(Some(path.clone()));
+    }
+    linux.set_namespaces(Some(namespaces));
+    spec.set_linux(Some(linux));
+    Ok(())
+}
+
+/// Puts the resources in as they are at the start: an update may have come since the create.
+pub(crate) fn limit(spec: &mut Spec, resources: &v1::LinuxContainerResources, host: &HostFacts) -> Result<()> {
+    let Some(mut linux) = spec.linux().clone() else { return Ok(()) };
+    let mut wanted = cricket_oci::linux_resources(resources, host).map_err(|e| Error::from_kinded("resources", &e))?;
+    // The device rules are not the CRI's resources: they stay.
+    wanted.set_devices(linux.resources().as_ref().and_then(|r| r.devices().clone()));
+    linux.set_resources(Some(wanted));
+    spec.set_linux(Some(linux));
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! A monitor that died is replaced: what it held is here in duplicate, its containers go on.
+
+use cricket_process::Pidfd;
+use cricket_runtime::monitor::{AdoptRequest, ExitFacts, MonitorClient};
+use tokio::sync::mpsc;
+
+use super::Driver;
+use crate::error::{Error, Result};
+use crate::record::ContainerState;
+use crate::sandbox::hold;
+use crate::shared::{exit_record, now};
+
+impl Driver {
+    /// The connection to the monitor has ended without our asking.
+    pub(super) async fn monitor_gone(&mut self) {
+        if self.monitor.take().is_none() {
+            return;
+        }
+        tracing::warn!(pod = %self.record.sandbox.id, "the pod's monitor is gone, replacing it");
+        if let Err(e) = self.replace_monitor().await {
+            tracing::error!(pod = %self.record.sandbox.id, error = %e, "the pod's monitor could not be replaced");
+        }
+        self.publish();
+    }
+
+    /// Starts a monitor over what this daemon holds.
+    pub(crate) async fn replace_monitor(&mut self) -> Result<()> {
+        let (tx, events) = mpsc::unbounded_channel();
+        let dir = self.shared.pod_dir(&self.record.sandbox.id);
+        let client = MonitorClient::spawn(&self.shared.helpers, &dir, &self.record.sandbox.id, tx)
+            .await
+            .map_err(|e| Error::internal("start another monitor", &e))?;
+        self.monitor_events = events;
+        let fds = self.held.drain(..).map(|h| (h.name, h.fd)).collect();
+        self.held = hold(&client, fds).await?;
+        let running = self.running();
+        for id in running {
+            if let Err(e) = self.hand_over(&client, &id).await {
+                tracing::warn!(container = %id, error = %e, "container not handed to the new monitor");
+            }
+        }
+        self.monitor = Some(client);
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, client: &MonitorClient, id: &cricket_model::ContainerId) -> Result<()> {
+        let record = self.container(id)?.clone();
+        let Some(live) = self.live.get(id).cloned() else {
+            // Its start was interrupted and nobody knows its PID: the cgroup is the handle that is left.
+            self.kill(id).await?;
+            self.exited(id, &lost());
+            return Ok(());
+        };
+        let duplicate = |e: std::io::Error| Error::internal("duplicate a descriptor", &e);
+        let mut stdio = Vec::new();
+        for (stream, fd) in &live.stdio {
+            stdio.push((*stream, fd.try_clone().map_err(duplicate)?));
+        }
+        let created_at = match &record.state {
+            ContainerState::Running(running) => running.started_at,
+            _ => now(),
+        };
+        let bundle = self.shared.bundle(&self.record.sandbox.id, id);
+        let config = &record.config.0;
+        let request = AdoptRequest {
+            container: id.to_string(),
+            pid: live.pid,
+            pidfd: live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the pidfd", &e))?.into(),
+            stdio,
+            log: super::start::log_target(&record),
+            tty: config.tty,
+            stdin: config.stdin,
+            stdin_once: config.stdin_once,
+            cgroup: Some(super::start::open_monitor_cgroup(&self.shared, &record.cgroup)?),
+            exit_path: Some(exit_record(&bundle)),
+            created_at,
+        };
+        client.adopt(request).await.map_err(|e| Error::internal("hand the container over", &e))
+    }
+
+    /// A container whose end nobody saw.
+    pub(crate) fn take_live(&mut self, id: &cricket_model::ContainerId, live: crate::view::Live) {
+        self.live.insert(id.clone(), std::sync::Arc::new(live));
+    }
+}
+
+/// Facts of an end that nobody saw.
+pub(crate) fn lost() -> ExitFacts {
+    ExitFacts {
+        exit_code: 255,
+        signal: None,
+        oom_killed: false,
+        created_at: 0,
+        finished_at: now(),
+        bytes_lost: 0,
+        unknown: true,
+        unrecorded: true,
+    }
+}
+
+/// The container's init, if it is still the process that the record means.
+pub(crate) fn surviving(pid: u32, start_ticks: u64) -> Option<Pidfd> {
+    cricket_process::ProcessIdentity { pid: pid.cast_signed(), start_time: start_ticks }.open().ok().flatten()
+}

@@ -1,0 +1,268 @@
+//! CreateContainer: record, root file system, specification. No process is made before the start.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cricket_cri_api::v1;
+use cricket_image::Image;
+use cricket_model::{ContainerId, ErrorKind};
+use cricket_oci::{AnonymousVolume, ContainerInput, ContainerSpec, ImageDefaults, NamespacePaths};
+
+use super::{Driver, discard_container};
+use crate::error::{Error, Result};
+use crate::fault::point;
+use crate::host::LivePaths;
+use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
+use crate::sandbox::{cgroup_parent, sandbox_files};
+use crate::shared::{EventKind, Shared, blocking, now};
+
+/// Most bytes read of an image's passwd or group file, or of a seccomp profile.
+const FILE_LIMIT: u64 = 10 << 20;
+
+impl Driver {
+    pub(super) async fn create(
+        &mut self,
+        config: v1::ContainerConfig,
+        sandbox: v1::PodSandboxConfig,
+    ) -> Result<ContainerId> {
+        self.require_ready()?;
+        let image = self.image(&config)?;
+        let id = ContainerId::generate();
+        let parent = cgroup_parent(&self.record.sandbox.config.0);
+        let record = ContainerRecord {
+            id: id.clone(),
+            image: image_facts(&config, &image),
+            created_at: now(),
+            state: ContainerState::Creating,
+            cgroup: format!("{parent}/{id}"),
+            log_path: log_path(&sandbox, &config),
+            stop_signal: (15, "SIGTERM".into()),
+            user: Stored::default(),
+            resources: Stored(resources(&config)),
+            volumes: Vec::new(),
+            make_dirs: Vec::new(),
+            config: Stored(config),
+        };
+        self.record.containers.push(Arc::new(record));
+        let made = match self.save() {
+            Ok(()) => self.make(&id, &image, sandbox).await,
+            Err(e) => Err(e),
+        };
+        match made {
+            Ok(()) => {
+                self.tell(id.as_str(), EventKind::Created);
+                Ok(id)
+            }
+            Err(e) => {
+                self.undo(&id).await;
+                Err(e)
+            }
+        }
+    }
+
+    /// Everything between the intent and the record that says CREATED.
+    async fn make(&mut self, id: &ContainerId, image: &Arc<Image>, sandbox: v1::PodSandboxConfig) -> Result<()> {
+        point("container.recorded");
+        let bundle = self.shared.bundle(&self.record.sandbox.id, id);
+        let rootfs = bundle.join("rootfs");
+        let images = self.shared.images.clone();
+        std::fs::create_dir_all(&rootfs).map_err(|e| Error::internal(format_args!("make {}", rootfs.display()), &e))?;
+        images.create_rootfs(id, image).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
+        images.mount_rootfs(id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
+        point("container.mounted");
+        let config = self.container(id)?.config.0.clone();
+        let defaults = image_defaults(image);
+        let volumes = self.volumes(id, &config, &defaults, &rootfs).await?;
+        let input = SpecInput {
+            shared: self.shared.clone(),
+            id: id.clone(),
+            record: self.record.sandbox.clone(),
+            cgroup: self.container(id)?.cgroup.clone(),
+            config,
+            sandbox,
+            defaults,
+            image_name: self.container(id)?.image.name.clone(),
+            rootfs,
+            volumes,
+            bundle,
+        };
+        let spec = blocking("make the specification", move || write_spec(&input)).await?;
+        let user = v1::LinuxContainerUser {
+            uid: i64::from(spec.user.uid),
+            gid: i64::from(spec.user.gid),
+            supplemental_groups: spec.user.additional_gids.iter().map(|g| i64::from(*g)).collect(),
+        };
+        self.edit(id, |c| {
+            c.user = Stored(user);
+            c.stop_signal = (spec.stop_signal, cricket_oci::cri_signal(spec.stop_signal).as_str_name().to_owned());
+            c.make_dirs = spec.mounts_to_create;
+            c.state = ContainerState::Created;
+        })?;
+        self.save()
+    }
+
+    /// The image that the kubelet names, which it has pulled before.
+    fn image(&self, config: &v1::ContainerConfig) -> Result<Arc<Image>> {
+        let name = config.image.as_ref().map(|i| i.image.as_str()).unwrap_or_default();
+        if name.is_empty() {
+            return Err(Error::invalid("the container's image is not named"));
+        }
+        let found = self.shared.images.find(name).map_err(|e| Error::from_kinded("find image", &e))?;
+        found.ok_or_else(|| Error::not_found("image", name))
+    }
+
+    /// Fills the image's VOLUMEs that no mount covers.
+    async fn volumes(
+        &mut self,
+        id: &ContainerId,
+        config: &v1::ContainerConfig,
+        defaults: &ImageDefaults,
+        rootfs: &Path,
+    ) -> Result<Vec<AnonymousVolume>> {
+        let wanted = cricket_oci::image_volumes(defaults, &config.mounts)
+            .map_err(|e| Error::from_kinded("image volumes", &e))?;
+        let mut volumes = Vec::new();
+        for (n, destination) in wanted.into_iter().enumerate() {
+            let source = self.shared.volumes(id).join(n.to_string());
+            self.edit(id, |c| c.volumes.push(source.clone()))?;
+            self.save()?;
+            self.shared
+                .images
+                .copy_up_volume(rootfs, &destination.to_string_lossy(), &source)
+                .await
+                .map_err(|e| Error::from_kinded(format_args!("fill volume {}", destination.display()), &e))?;
+            volumes.push(AnonymousVolume { destination, source });
+        }
+        Ok(volumes)
+    }
+
+    /// Rolls a create back. What cannot be undone now stays recorded as being removed.
+    async fn undo(&mut self, id: &ContainerId) {
+        let Ok(record) = self.container(id).cloned() else { return };
+        match discard_container(&self.shared, &self.record.sandbox.id, &record).await {
+            Ok(()) => self.record.containers.retain(|c| &c.id != id),
+            Err(e) => {
+                tracing::warn!(container = %id, error = %e, "create not rolled back, to be gone on with");
+                let _ = self.edit(id, |c| c.state = ContainerState::Removing);
+            }
+        }
+        self.save_or_warn();
+    }
+}
+
+/// What the specification is made of, owned, for the blocking thread.
+struct SpecInput {
+    shared: Arc<Shared>,
+    id: ContainerId,
+    record: crate::record::SandboxRecord,
+    cgroup: String,
+    config: v1::ContainerConfig,
+    sandbox: v1::PodSandboxConfig,
+    defaults: ImageDefaults,
+    image_name: String,
+    rootfs: PathBuf,
+    volumes: Vec<AnonymousVolume>,
+    bundle: PathBuf,
+}
+
+/// Makes the specification and writes it into the bundle.
+fn write_spec(input: &SpecInput) -> Result<ContainerSpec> {
+    let shared = &input.shared;
+    let read = |path: &str| cricket_process::rooted::read_in_root(&input.rootfs, Path::new(path), FILE_LIMIT);
+    let optional = |path: &str| match read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::caused(ErrorKind::InvalidArgument, format_args!("read {path} of the image"), &e)),
+    };
+    let (passwd, group) = (optional("etc/passwd")?, optional("etc/group")?);
+    let handler = shared.handlers.get(&input.record.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
+    let profile = cricket_oci::localhost_seccomp_path(&input.config, &shared.config.unset_seccomp_profile)
+        .map_err(|e| Error::from_kinded("seccomp profile", &e))?
+        .map(|path| bounded(&path))
+        .transpose()?;
+    let pod_dir = shared.pod_dir(&input.record.id);
+    let spec = cricket_oci::container_spec(&ContainerInput {
+        id: &input.id,
+        sandbox_id: &input.record.id,
+        config: &input.config,
+        sandbox: &input.sandbox,
+        image: &input.defaults,
+        image_name: &input.image_name,
+        rootfs: &input.rootfs,
+        passwd: passwd.as_deref(),
+        group: group.as_deref(),
+        files: sandbox_files(&pod_dir, &input.sandbox),
+        volumes: input.volumes.clone(),
+        namespaces: placeholders(&input.record),
+        cgroups_path: input.cgroup.clone(),
+        host_name: &shared.host.name,
+        host: &shared.host.facts,
+        handler: handler.spec_options(),
+        default_seccomp: None,
+        localhost_seccomp: profile.as_deref(),
+        mounts: &LivePaths,
+    })
+    .map_err(|e| Error::from_kinded(format_args!("container {}", input.id), &e))?;
+    crate::bundle::write(&input.bundle, &spec.spec)?;
+    Ok(spec)
+}
+
+fn bounded(path: &Path) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::error::Error| {
+        Error::caused(ErrorKind::InvalidArgument, format_args!("read seccomp profile {}", path.display()), e)
+    };
+    let meta = std::fs::metadata(path).map_err(|e| failed(&e))?;
+    if !meta.is_file() || meta.len() > FILE_LIMIT {
+        return Err(Error::invalid(format_args!(
+            "seccomp profile {} is no file of at most {FILE_LIMIT} bytes",
+            path.display()
+        )));
+    }
+    std::fs::read(path).map_err(|e| failed(&e))
+}
+
+/// Paths of namespaces that only the start knows: the monitor that holds them may be another by then.
+fn placeholders(sandbox: &crate::record::SandboxRecord) -> NamespacePaths {
+    let later = || Some(PathBuf::from(crate::bundle::LATER));
+    NamespacePaths { network: sandbox.netns.clone(), ipc: later(), uts: later(), pid: later() }
+}
+
+fn resources(config: &v1::ContainerConfig) -> v1::LinuxContainerResources {
+    config.linux.as_ref().and_then(|l| l.resources.clone()).unwrap_or_default()
+}
+
+fn log_path(sandbox: &v1::PodSandboxConfig, config: &v1::ContainerConfig) -> String {
+    if sandbox.log_directory.is_empty() || config.log_path.is_empty() {
+        return String::new();
+    }
+    format!("{}/{}", sandbox.log_directory.trim_end_matches('/'), config.log_path)
+}
+
+fn image_defaults(image: &Image) -> ImageDefaults {
+    let c = &image.config;
+    ImageDefaults {
+        entrypoint: c.entrypoint.clone(),
+        cmd: c.cmd.clone(),
+        env: c.env.clone(),
+        user: c.user.clone(),
+        working_dir: c.working_dir.clone(),
+        stop_signal: c.stop_signal.clone(),
+        volumes: c.volumes.clone(),
+        labels: c.labels.clone(),
+    }
+}
+
+/// Names of the image for the container's status: kept, since the image may go before the container.
+fn image_facts(config: &v1::ContainerConfig, image: &Image) -> ImageFacts {
+    let asked = config.image.clone().unwrap_or_default();
+    let user = if asked.user_specified_image.is_empty() { &asked.image } else { &asked.user_specified_image };
+    // The tag that was asked for where it is one of the image's, else the first.
+    let tag = cricket_image::reference::Reference::parse(user).ok().map(|r| r.canonical());
+    let tag = tag.filter(|t| image.tags.contains(t)).or_else(|| image.tags.first().cloned());
+    ImageFacts {
+        name: tag.unwrap_or_else(|| asked.image.clone()),
+        user_specified: asked.user_specified_image.clone(),
+        reference: image.reference_for(user),
+        id: image.id.to_string(),
+    }
+}

@@ -1,0 +1,71 @@
+//! What a monitor tells: a container's init has ended, or the monitor itself has.
+
+use cricket_model::ContainerId;
+use cricket_runtime::monitor::{ExitFacts, MonitorEvent};
+
+use super::Driver;
+use crate::record::{ContainerState, Exited, SandboxState};
+use crate::sandbox::INIT;
+use crate::shared::{EventKind, now};
+
+impl Driver {
+    pub(super) async fn on_monitor(&mut self, event: MonitorEvent) {
+        match event {
+            MonitorEvent::Exited { container, facts } if container == INIT => {
+                tracing::info!(pod = %self.record.sandbox.id, code = facts.exit_code, "the pod's init has ended");
+                self.record.sandbox.init = None;
+                self.sandbox_lost("the init of its PID namespace has ended").await;
+            }
+            MonitorEvent::Exited { container, facts } => match container.parse::<ContainerId>() {
+                Ok(id) => self.exited(&id, &facts),
+                Err(e) => tracing::warn!(error = %e, "a monitor speaks of something that is no container"),
+            },
+            MonitorEvent::Gone => self.monitor_gone().await,
+        }
+    }
+
+    /// Records the end of a container's init.
+    pub(crate) fn exited(&mut self, id: &ContainerId, facts: &ExitFacts) {
+        self.live.remove(id);
+        let Ok(container) = self.container(id) else { return };
+        let started_at = match &container.state {
+            ContainerState::Running(running) => running.started_at,
+            ContainerState::Starting => facts.created_at,
+            _ => return,
+        };
+        let exited = exit_state(facts, started_at);
+        tracing::info!(pod = %self.record.sandbox.id, container = %id, code = exited.code, reason = exited.reason, "container ended");
+        let _ = self.edit(id, |c| c.state = ContainerState::Exited(exited));
+        self.save_or_warn();
+        self.tell(id.as_str(), EventKind::Stopped);
+        self.stopped(id);
+    }
+
+    /// The sandbox cannot take containers any more, though nobody stopped it.
+    pub(super) async fn sandbox_lost(&mut self, why: &str) {
+        if self.record.sandbox.state != SandboxState::Ready {
+            return;
+        }
+        tracing::warn!(pod = %self.record.sandbox.id, why, "sandbox is not ready any more");
+        self.record.sandbox.state = SandboxState::NotReady;
+        self.save_or_warn();
+        let id = self.record.sandbox.id.clone();
+        self.tell(id.as_str(), EventKind::Stopped);
+    }
+}
+
+/// The CRI's reason for an exit, as kubelets and their users read it.
+pub(crate) fn exit_state(facts: &ExitFacts, started_at: i64) -> Exited {
+    let (reason, message) = match (facts.exit_code, facts.oom_killed, facts.unknown) {
+        (_, _, true) => ("Unknown", "the exit status could not be recovered after the loss of the monitor".to_owned()),
+        (_, true, _) => ("OOMKilled", String::new()),
+        (0, false, _) => ("Completed", String::new()),
+        _ => ("Error", String::new()),
+    };
+    let message = match facts.bytes_lost {
+        0 => message,
+        lost => format!("{message}{}{lost} bytes of output were lost", if message.is_empty() { "" } else { "; " }),
+    };
+    let finished_at = if facts.finished_at == 0 { now() } else { facts.finished_at };
+    Exited { code: facts.exit_code, reason: reason.to_owned(), message, started_at, finished_at }
+}

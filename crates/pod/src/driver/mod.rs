@@ -1,0 +1,251 @@
+//! The task that owns one pod.
+//!
+//! ```text
+//!            commands (RPCs)           monitor events            deadlines of stops
+//!                  │                         │                          │
+//!                  └────────────▶ Driver: one at a time ◀───────────────┘
+//!                                     │ journal, then effect, then journal
+//!                                     ▼
+//!                         PodView (published) · Event (broadcast)
+//! ```
+//!
+//! Invariants: only the driver changes the pod's record; every change is in the journal before anyone hears of it;
+//! a grace period is a deadline in `stops`, never an await.
+
+mod adopt;
+mod create;
+mod exit;
+mod remove;
+mod sandbox;
+mod start;
+mod stop;
+mod update;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cricket_cri_api::v1;
+use cricket_model::{ContainerId, SandboxId};
+use cricket_runtime::monitor::{MonitorClient, MonitorEvent};
+use cricket_store::Journal;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, Result};
+use crate::joins::Joins;
+use crate::record::{ContainerRecord, ContainerState, PodRecord, SandboxState};
+use crate::shared::{Event, EventKind, Shared, now};
+use crate::view::{Live, PodView};
+
+pub(crate) use adopt::{lost, surviving};
+pub(crate) use remove::{discard_container, kill_process, remove_cgroup};
+pub(crate) use sandbox::unknown;
+pub(crate) use start::monitor_cgroup;
+pub(crate) use stop::Stop;
+
+/// Answer channel of a command.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What RPCs ask of a driver.
+pub(crate) enum Command {
+    /// Makes a container; answers with its ID.
+    Create { config: Box<v1::ContainerConfig>, sandbox: Box<v1::PodSandboxConfig>, reply: Reply<ContainerId> },
+    /// Launches a container.
+    Start { id: ContainerId, reply: Reply<()> },
+    /// Asks a container to stop and answers when it has.
+    Stop { id: ContainerId, grace: std::time::Duration, reply: Reply<()> },
+    /// Removes a container, by force if it runs.
+    Remove { id: ContainerId, reply: Reply<()> },
+    /// Changes a container's limits.
+    Update { id: ContainerId, resources: Box<v1::LinuxContainerResources>, reply: Reply<()> },
+    /// Kills the containers and takes the network and namespaces down.
+    StopSandbox { reply: Reply<()> },
+    /// Removes the pod with all that is left of it. The driver ends when it succeeded.
+    RemoveSandbox { reply: Reply<()> },
+    /// Something outside took the network namespace away.
+    NetnsGone,
+}
+
+/// A pod as the registry holds it.
+pub(crate) struct PodHandle {
+    pub(crate) id: SandboxId,
+    pub(crate) view: ArcSwap<PodView>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) creates: Joins,
+}
+
+/// A namespace of the pod that the monitor holds, and our duplicate of it.
+pub(crate) struct Held {
+    pub(crate) name: String,
+    pub(crate) fd: Arc<OwnedFd>,
+    /// How others name it: `/proc/PID/fd/N` of the monitor.
+    pub(crate) path: std::path::PathBuf,
+}
+
+/// The owner of one pod.
+pub(crate) struct Driver {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handle: Arc<PodHandle>,
+    pub(crate) record: PodRecord,
+    pub(crate) journal: Journal<PodRecord>,
+    pub(crate) journalled: usize,
+    pub(crate) monitor: Option<MonitorClient>,
+    pub(crate) monitor_events: mpsc::UnboundedReceiver<MonitorEvent>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) live: HashMap<ContainerId, Arc<Live>>,
+    pub(crate) stops: HashMap<ContainerId, Stop>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+}
+
+/// Journal lines after which it is rewritten with the last one only.
+const COMPACT_AFTER: usize = 32;
+
+impl Driver {
+    /// Runs until the pod is removed.
+    pub(crate) async fn run(mut self, gone: impl FnOnce(&PodHandle) + Send) {
+        loop {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                biased;
+                Some(event) = self.monitor_events.recv() => self.on_monitor(event).await,
+                () = sleep_until(deadline) => self.kill_overdue().await,
+                command = self.commands.recv() => match command {
+                    Some(command) => if self.on_command(command).await { break },
+                    None => return,
+                },
+            }
+        }
+        gone(&self.handle);
+    }
+
+    /// Answers one command; true when the pod is gone.
+    async fn on_command(&mut self, command: Command) -> bool {
+        match command {
+            Command::Create { config, sandbox, reply } => {
+                let result = self.create(*config, *sandbox).await;
+                let _ = reply.send(result);
+            }
+            Command::Start { id, reply } => {
+                let result = self.start(&id).await;
+                let _ = reply.send(result);
+            }
+            Command::Stop { id, grace, reply } => self.stop(&id, grace, reply).await,
+            Command::Remove { id, reply } => {
+                let result = self.remove(&id).await;
+                let _ = reply.send(result);
+            }
+            Command::Update { id, resources, reply } => {
+                let result = self.update(&id, &resources).await;
+                let _ = reply.send(result);
+            }
+            Command::StopSandbox { reply } => {
+                let result = self.stop_sandbox().await;
+                let _ = reply.send(result);
+            }
+            Command::RemoveSandbox { reply } => {
+                let result = self.remove_sandbox().await;
+                let done = result.is_ok();
+                let _ = reply.send(result);
+                return done;
+            }
+            Command::NetnsGone => self.sandbox_lost("its network namespace is gone").await,
+        }
+        false
+    }
+
+    /// The container's place in the record.
+    pub(crate) fn position(&self, id: &ContainerId) -> Result<usize> {
+        self.record
+            .containers
+            .iter()
+            .position(|c| &c.id == id)
+            .ok_or_else(|| Error::not_found("container", id.as_str()))
+    }
+
+    /// The container's record.
+    pub(crate) fn container(&self, id: &ContainerId) -> Result<&Arc<ContainerRecord>> {
+        self.position(id).map(|i| &self.record.containers[i])
+    }
+
+    /// Changes a container's record in memory; [`Self::save`] makes it count.
+    pub(crate) fn edit(&mut self, id: &ContainerId, change: impl FnOnce(&mut ContainerRecord)) -> Result<()> {
+        let i = self.position(id)?;
+        change(Arc::make_mut(&mut self.record.containers[i]));
+        Ok(())
+    }
+
+    /// Journals the record, queues it for the store, publishes it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written. The change is published all the same: what has happened has happened.
+    pub(crate) fn save(&mut self) -> Result<()> {
+        let written = if self.journalled >= COMPACT_AFTER {
+            self.journalled = 0;
+            self.journal.rewrite(std::slice::from_ref(&self.record))
+        } else {
+            self.journalled += 1;
+            self.journal.append(&self.record)
+        };
+        let mut batch = cricket_store::Batch::default();
+        let queued = batch.put(self.record.sandbox.id.as_str(), &self.record).map(drop);
+        self.shared.store.commit_later(batch);
+        self.publish();
+        written.map_err(|e| Error::from_kinded("write the pod's journal", &e))?;
+        queued.map_err(|e| Error::from_kinded("queue the pod's record", &e))
+    }
+
+    /// As [`Self::save`], where a record that cannot be written must not stop the work (teardown).
+    pub(crate) fn save_or_warn(&mut self) {
+        if let Err(e) = self.save() {
+            tracing::warn!(pod = %self.record.sandbox.id, error = %e, "record not written");
+        }
+    }
+
+    /// Replaces the published picture.
+    pub(crate) fn publish(&self) {
+        self.handle.view.store(Arc::new(self.picture()));
+    }
+
+    fn picture(&self) -> PodView {
+        PodView {
+            record: Arc::new(self.record.clone()),
+            monitor: self.monitor.clone(),
+            live: Arc::new(self.live.clone()),
+        }
+    }
+
+    /// Tells subscribers.
+    pub(crate) fn tell(&self, id: &str, kind: EventKind) {
+        // No subscriber is no error.
+        let _ = self.shared.events.send(Event { id: id.to_owned(), kind, at: now(), pod: self.picture() });
+    }
+
+    /// The monitor, or why there is none.
+    pub(crate) fn monitor(&self) -> Result<&MonitorClient> {
+        self.monitor.as_ref().ok_or_else(|| {
+            Error::precondition(format_args!("pod {} has no monitor: it is stopped", self.record.sandbox.id))
+        })
+    }
+
+    /// Fails unless the sandbox takes containers.
+    pub(crate) fn require_ready(&self) -> Result<()> {
+        match self.record.sandbox.state {
+            SandboxState::Ready => Ok(()),
+            state => Err(Error::precondition(format_args!("pod {} is not ready ({state:?})", self.record.sandbox.id))),
+        }
+    }
+
+    /// IDs of the containers whose init runs or may run.
+    pub(crate) fn running(&self) -> Vec<ContainerId> {
+        let runs = |c: &&Arc<ContainerRecord>| matches!(c.state, ContainerState::Running(_) | ContainerState::Starting);
+        self.record.containers.iter().filter(runs).map(|c| c.id.clone()).collect()
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,90 @@
+//! RemoveContainer: by force where it runs; every step repeatable, so that a restart goes on with it.
+
+use std::sync::Arc;
+
+use cricket_cgroup::{Cgroup, CgroupPath};
+use cricket_model::{ContainerId, SandboxId};
+use cricket_process::{Pidfd, ProcessIdentity};
+
+use super::Driver;
+use crate::error::{Error, Result};
+use crate::fault::point;
+use crate::record::{ContainerRecord, ContainerState};
+use crate::sandbox::{Failures, remove_dir, unmount};
+use crate::shared::{EventKind, Shared, blocking};
+
+impl Driver {
+    pub(super) async fn remove(&mut self, id: &ContainerId) -> Result<()> {
+        if self.position(id).is_err() {
+            return Ok(());
+        }
+        if self.live.contains_key(id) {
+            self.kill_and_wait(std::slice::from_ref(id)).await?;
+        }
+        let record = self.container(id)?.clone();
+        if record.state != ContainerState::Removing {
+            self.edit(id, |c| c.state = ContainerState::Removing)?;
+            self.save_or_warn();
+        }
+        point("remove.recorded");
+        discard_container(&self.shared, &self.record.sandbox.id, &record).await?;
+        if let Some(monitor) = &self.monitor
+            && let Err(e) = monitor.forget(id.as_str()).await
+        {
+            tracing::debug!(container = %id, error = %e, "the monitor did not forget");
+        }
+        self.record.containers.retain(|c| &c.id != id);
+        self.handle.creates.forget(&ContainerRecord::key(&record.config.0), id.as_str());
+        self.save_or_warn();
+        self.stopped(id);
+        self.tell(id.as_str(), EventKind::Deleted);
+        tracing::info!(pod = %self.record.sandbox.id, container = %id, "container removed");
+        Ok(())
+    }
+}
+
+/// Removes what there is of a container, whatever state it was left in: processes, cgroup, mounts, files, volumes.
+///
+/// # Errors
+/// All that is left; the record has to stay then.
+pub(crate) async fn discard_container(shared: &Arc<Shared>, pod: &SandboxId, record: &ContainerRecord) -> Result<()> {
+    let mut failures = Failures::default();
+    if let ContainerState::Running(running) = &record.state {
+        kill_process(running.pid, running.start_ticks);
+    }
+    let bundle = shared.bundle(pod, &record.id);
+    let (hierarchies, path) = (shared.hierarchies.clone(), record.cgroup.clone());
+    failures.note(blocking("remove the container's cgroup", move || remove_cgroup(&hierarchies, &path)).await);
+    let rootfs = bundle.join("rootfs");
+    let removed = shared.images.remove_rootfs(&record.id, Some(&rootfs)).await;
+    failures.note(removed.map_err(|e| Error::from_kinded("remove the root file system", &e)));
+    let volumes = shared.volumes(&record.id);
+    failures.note(
+        blocking("remove the container's files", move || {
+            unmount(&rootfs)?;
+            remove_dir(&bundle)?;
+            remove_dir(&volumes)
+        })
+        .await,
+    );
+    failures.result()
+}
+
+/// Kills what is left in the cgroup and removes it.
+pub(crate) fn remove_cgroup(hierarchies: &cricket_cgroup::Hierarchies, path: &str) -> Result<()> {
+    let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+    let cgroup = Cgroup::open(hierarchies, &path);
+    if !cgroup.exists() {
+        return Ok(());
+    }
+    cgroup.kill_all().map_err(|e| Error::from_kinded("kill the container's cgroup", &e))?;
+    cgroup.remove().map_err(|e| Error::from_kinded("remove the container's cgroup", &e))
+}
+
+/// Kills the process if it is still the one that is meant.
+pub(crate) fn kill_process(pid: u32, start_ticks: u64) {
+    let meant = ProcessIdentity { pid: pid.cast_signed(), start_time: start_ticks };
+    if let Ok(Some(pidfd)) = meant.open() {
+        let _: std::result::Result<(), _> = Pidfd::send_signal(&pidfd, 9);
+    }
+}

@@ -1,0 +1,149 @@
+//! StopContainer: the stop signal once, the grace period as a deadline, then KILL to the whole cgroup.
+//!
+//! A second stop while one waits shortens the deadline but never lengthens it; a timeout of zero kills at once.
+//! Nobody's going away abandons a stop.
+
+use std::time::Duration;
+
+use cricket_cgroup::{Cgroup, CgroupPath};
+use cricket_model::{ContainerId, ErrorKind};
+use tokio::time::Instant;
+
+use super::{Driver, Reply};
+use crate::error::{Error, Result};
+use crate::record::ContainerState;
+use crate::shared::blocking;
+
+/// How long a killed container may take to die before its callers are told (an uninterruptible mount, say).
+const DEATH: Duration = Duration::from_secs(30);
+
+/// Longest grace period; the CRI's seconds are signed 64 bits.
+const LONGEST_GRACE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A stop under way.
+pub(crate) struct Stop {
+    /// When the cgroup is killed; after that, when the waiting ends.
+    deadline: Instant,
+    killed: bool,
+    waiting: Vec<Reply<()>>,
+}
+
+impl Driver {
+    /// The nearest deadline of the stops under way.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.stops.values().map(|s| s.deadline).min()
+    }
+
+    /// Begins or hastens a stop; `reply` is answered when the container has ended.
+    pub(super) async fn stop(&mut self, id: &ContainerId, grace: Duration, reply: Reply<()>) {
+        let running = match self.container(id) {
+            Ok(c) => matches!(c.state, ContainerState::Running(_)),
+            Err(_) => false,
+        };
+        if !running {
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        let deadline = Instant::now() + grace.min(LONGEST_GRACE);
+        if let Some(stop) = self.stops.get_mut(id) {
+            stop.waiting.push(reply);
+            if !stop.killed {
+                stop.deadline = stop.deadline.min(deadline);
+            }
+        } else {
+            self.stops.insert(id.clone(), Stop { deadline, killed: false, waiting: vec![reply] });
+            if !grace.is_zero() {
+                self.signal(id);
+            }
+        }
+        if grace.is_zero() {
+            self.kill_overdue().await;
+        }
+    }
+
+    /// Sends the container's stop signal to its init.
+    fn signal(&self, id: &ContainerId) {
+        let (Ok(container), Some(live)) = (self.container(id), self.live.get(id)) else { return };
+        let (number, name) = &container.stop_signal;
+        if let Err(e) = live.pidfd.send_signal(*number) {
+            // It ended in between: its exit is on the way.
+            tracing::debug!(container = %id, signal = name, error = %e, "stop signal not delivered");
+        }
+    }
+
+    /// Kills what has used its grace period up, and gives up on what does not die of it.
+    pub(super) async fn kill_overdue(&mut self) {
+        let now = Instant::now();
+        let due: Vec<ContainerId> =
+            self.stops.iter().filter(|(_, s)| s.deadline <= now).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            let Some(stop) = self.stops.get_mut(&id) else { continue };
+            if stop.killed {
+                if let Some(stop) = self.stops.remove(&id) {
+                    let e = Error::new(
+                        ErrorKind::DeadlineExceeded,
+                        format_args!("container {id} was killed and has not ended within {} s", DEATH.as_secs()),
+                    );
+                    stop.waiting.into_iter().for_each(|w| drop(w.send(Err(e.clone()))));
+                }
+                continue;
+            }
+            stop.killed = true;
+            stop.deadline = now + DEATH;
+            if let Err(e) = self.kill(&id).await {
+                tracing::warn!(container = %id, error = %e, "cgroup not killed");
+            }
+        }
+    }
+
+    /// KILL to everything in the container's cgroup, and to its init wherever that is.
+    pub(crate) async fn kill(&self, id: &ContainerId) -> Result<()> {
+        if let Some(live) = self.live.get(id) {
+            // ESRCH: it has ended, the exit is on the way.
+            let _ = live.pidfd.send_signal(9);
+        }
+        let path = self.container(id)?.cgroup.clone();
+        let hierarchies = self.shared.hierarchies.clone();
+        blocking("kill a cgroup", move || {
+            let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+            let cgroup = Cgroup::open(&hierarchies, &path);
+            if !cgroup.exists() {
+                return Ok(());
+            }
+            cgroup.kill_all().map_err(|e| Error::from_kinded("kill the container's cgroup", &e))
+        })
+        .await
+    }
+
+    /// Kills these and waits until each has ended.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` naming the first one that does not die.
+    pub(super) async fn kill_and_wait(&mut self, ids: &[ContainerId]) -> Result<()> {
+        for id in ids {
+            if let Err(e) = self.kill(id).await {
+                tracing::warn!(container = %id, error = %e, "cgroup not killed");
+            }
+        }
+        let deadline = Instant::now() + DEATH;
+        while let Some(id) = ids.iter().find(|id| self.live.contains_key(id)).cloned() {
+            match tokio::time::timeout_at(deadline, self.monitor_events.recv()).await {
+                Ok(Some(event)) => self.on_monitor(event).await,
+                Ok(None) | Err(_) => {
+                    return Err(Error::new(
+                        ErrorKind::DeadlineExceeded,
+                        format_args!("container {id} was killed and has not ended within {} s", DEATH.as_secs()),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers those who wait for this container's end.
+    pub(super) fn stopped(&mut self, id: &ContainerId) {
+        if let Some(stop) = self.stops.remove(id) {
+            stop.waiting.into_iter().for_each(|w| drop(w.send(Ok(()))));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! ExecSync, and the init of a shared PID namespace: both are work for the exec helper.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cricket_cgroup::{Cgroup, CgroupPath, JoinFds, Version};
+use cricket_model::ErrorKind;
+use cricket_oci::oci_spec::runtime::Process;
+use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, RunRequest};
+use cricket_wire::exec_config::{CgroupJoin, CommandConfig, ExecConfig, PodInitConfig, Rlimit, SeccompConfig};
+use cricket_wire::helper::FIRST_EXTRA_FD;
+
+use crate::driver::Held;
+use crate::error::{Error, Result};
+use crate::pods::Pods;
+use crate::record::{ContainerRecord, SandboxRecord};
+use crate::sandbox::{INIT, cgroup_parent};
+use crate::shared::{Shared, blocking};
+use crate::view::{Live, PodView};
+
+/// Both streams of an ExecSync answer together, in bytes: the whole message has to stay under 16 MiB.
+const MAX_OUTPUT: usize = (16 << 20) - (64 << 10);
+
+/// How long output is still read after the command has ended: background children may hold the pipes for ever.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// What an ExecSync answers.
+#[derive(Debug, Default)]
+pub struct ExecOutput {
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// As a shell counts it.
+    pub exit_code: i32,
+}
+
+impl Pods {
+    /// Executes a command in a running container and collects its output.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when the time is over (the command and all its children are killed then), `NotFound`,
+    /// `FailedPrecondition` when the container does not run. A command that cannot be executed is no error: the
+    /// answer is 126 or 127 with the cause on standard error, as a shell gives it.
+    pub async fn exec_sync(&self, id: &str, command: &[String], limit: Option<Duration>) -> Result<ExecOutput> {
+        if command.is_empty() {
+            return Err(Error::invalid("the command is empty"));
+        }
+        let (pod, record) = self.container(id)?;
+        let (_, live) = pod.running(&record.id)?;
+        let shared = self.shared().clone();
+        let (request, stdout, stderr, leaf) = {
+            let (command, record) = (command.to_vec(), record.clone());
+            blocking("prepare the exec", move || prepare(&shared, &record, &live, &command, limit)).await?
+        };
+        let outcome = collect(&pod, request, stdout, stderr, limit).await;
+        drop(leaf);
+        outcome.map_err(|e| {
+            Error::new(cricket_model::Kinded::kind(&e), format_args!("exec in container {}: {e}", record.id.short()))
+        })
+    }
+}
+
+async fn collect(
+    pod: &PodView,
+    request: ExecRequest,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    limit: Option<Duration>,
+) -> Result<ExecOutput> {
+    let monitor = pod.monitor.clone().ok_or_else(|| Error::precondition("the pod has no monitor"))?;
+    let ended = monitor.exec(request);
+    tokio::pin!(ended);
+    let budget = Arc::new(std::sync::atomic::AtomicUsize::new(MAX_OUTPUT));
+    let out = crate::pipe::read(stdout, budget.clone());
+    let err = crate::pipe::read(stderr, budget);
+    let exit: ExecExit = ended.await.map_err(|e| Error::internal("ask the monitor", &e))?;
+    let (stdout, stderr) = tokio::join!(out.finish(DRAIN), err.finish(DRAIN));
+    if exit.timed_out {
+        let after = limit.map_or(0, |l| l.as_secs());
+        return Err(Error::new(ErrorKind::DeadlineExceeded, format_args!("the command timed out after {after} s")));
+    }
+    match exit.failure {
+        None => Ok(ExecOutput { stdout, stderr, exit_code: exit.exit_code }),
+        Some(failure) if failure.blame == Blame::Command => {
+            let mut stderr = stderr;
+            stderr.extend_from_slice(failure.message.as_bytes());
+            stderr.push(b'\n');
+            Ok(ExecOutput { stdout, stderr, exit_code: failure.shell_status })
+        }
+        Some(failure) if failure.blame == Blame::Gone => Err(Error::precondition("the container has ended")),
+        Some(failure) if failure.blame == Blame::Content => Err(Error::precondition(failure.message)),
+        Some(failure) => Err(Error::new(ErrorKind::Internal, failure.message)),
+    }
+}
+
+/// Removes the exec's cgroup when the exec is over: the monitor may have been lost in between.
+struct Leaf(Option<cricket_cgroup::ExecLeaf>);
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        if let Some(leaf) = self.0.take() {
+            tokio::task::spawn_blocking(move || {
+                if leaf.dir().exists() {
+                    let killed = leaf.kill_all().and_then(|()| leaf.remove());
+                    if let Err(e) = killed {
+                        tracing::debug!(leaf = %leaf.dir().display(), error = %e, "exec leaf not removed");
+                    }
+                }
+            });
+        }
+    }
+}
+
+type Prepared = (ExecRequest, OwnedFd, OwnedFd, Leaf);
+
+fn prepare(
+    shared: &Shared,
+    record: &ContainerRecord,
+    live: &Live,
+    command: &[String],
+    limit: Option<Duration>,
+) -> Result<Prepared> {
+    let exec_id = format!("exec-{}", uuid::Uuid::new_v4().simple());
+    let path = record.cgroup.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+    let group = Cgroup::open(&shared.hierarchies, &path);
+    let leaf = group.exec_leaf(&exec_id).map_err(|e| Error::from_kinded("make the exec's cgroup", &e))?;
+    let guard = Leaf(Some(leaf.clone()));
+    let mut extra = Extra::default();
+    let target = live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the container's pidfd", &e))?;
+    let target_fd = extra.push(target.into());
+    let cgroup = extra.join(leaf.join_fds().map_err(|e| Error::from_kinded("open the exec's cgroup", &e))?);
+    let process = cricket_oci::exec_process(&live.spec, command, false).map_err(|e| Error::from_kinded("exec", &e))?;
+    let seccomp = crate::seccomp::program(&live.spec)?.map(|program| -> Result<SeccompConfig> {
+        let fd = program
+            .fd
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| Error::internal("duplicate the seccomp program", &e))?;
+        Ok(SeccompConfig { program_fd: extra.push(fd), flags: program.flags })
+    });
+    let config = ExecConfig::Command(Box::new(command_config(&process, target_fd, cgroup, seccomp.transpose()?)));
+    let (stdout, stdout_w) = crate::pipe::pair()?;
+    let (stderr, stderr_w) = crate::pipe::pair()?;
+    let null = std::fs::File::open("/dev/null").map_err(|e| Error::internal("open /dev/null", &e))?;
+    let request = ExecRequest {
+        exec_id,
+        container: record.id.to_string(),
+        helper: shared.helpers.exec().map_err(|e| Error::internal("duplicate the exec helper", &e))?,
+        args: vec!["cricket-exec".into(), record.id.short().to_owned()],
+        config: memfd_json(&config)?,
+        stdin: null.into(),
+        stdout: stdout_w,
+        stderr: stderr_w,
+        extra: extra.fds,
+        timeout: limit,
+        leaves: vec![leaf.dir().to_owned()],
+        started: None,
+    };
+    Ok((request, stdout, stderr, guard))
+}
+
+/// A helper's configuration as it finds it.
+pub(crate) fn memfd_json<T: serde::Serialize>(config: &T) -> Result<OwnedFd> {
+    let text = serde_json::to_vec(config).map_err(|e| Error::internal("encode a helper's configuration", &e))?;
+    cricket_process::memfd::config(&text).map_err(|e| Error::internal("a helper's configuration", &e))
+}
+
+/// Descriptors of a helper from [`FIRST_EXTRA_FD`] on.
+#[derive(Default)]
+struct Extra {
+    fds: Vec<OwnedFd>,
+}
+
+impl Extra {
+    fn push(&mut self, fd: OwnedFd) -> i32 {
+        self.fds.push(fd);
+        FIRST_EXTRA_FD + i32::try_from(self.fds.len()).unwrap_or(i32::MAX) - 1
+    }
+
+    fn join(&mut self, join: JoinFds) -> CgroupJoin {
+        let mut numbers: Vec<i32> = join.fds.into_iter().map(|fd| self.push(fd)).collect();
+        match (join.version, numbers.pop()) {
+            (_, None) => CgroupJoin::Stay,
+            (Version::V2, Some(fd)) => CgroupJoin::DirectoryFd(fd),
+            (Version::V1, Some(last)) => {
+                numbers.push(last);
+                CgroupJoin::TasksFds(numbers)
+            }
+        }
+    }
+}
+
+fn command_config(
+    process: &Process,
+    target_fd: i32,
+    cgroup: CgroupJoin,
+    seccomp: Option<SeccompConfig>,
+) -> CommandConfig {
+    let user = process.user();
+    let bounding = process.capabilities().as_ref().and_then(|c| c.effective().clone()).unwrap_or_default();
+    let mut capabilities: Vec<String> = bounding.iter().map(ToString::to_string).collect();
+    capabilities.sort();
+    let rlimit = |l: &cricket_oci::oci_spec::runtime::PosixRlimit| Rlimit {
+        name: l.typ().to_string(),
+        soft: l.soft(),
+        hard: l.hard(),
+    };
+    CommandConfig {
+        target_fd,
+        cgroup,
+        args: process.args().clone().unwrap_or_default(),
+        env: process.env().clone().unwrap_or_default(),
+        cwd: process.cwd().to_string_lossy().into_owned(),
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        capabilities,
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        seccomp,
+        apparmor_profile: process.apparmor_profile().clone(),
+        rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
+        oom_score_adj: process.oom_score_adj(),
+        terminal: None,
+    }
+}
+
+/// What the monitor has to run as the init of a shared PID namespace: in the pod's namespaces, in a cgroup of its own.
+pub(crate) async fn init_request(shared: &Arc<Shared>, sandbox: &SandboxRecord, held: &[Held]) -> Result<RunRequest> {
+    let mut extra = Extra::default();
+    let mut namespace_fds = Vec::new();
+    for namespace in held {
+        let fd = namespace.fd.try_clone().map_err(|e| Error::internal("duplicate a namespace", &e))?;
+        namespace_fds.push(extra.push(fd));
+    }
+    if let Some(netns) = &sandbox.netns {
+        let file =
+            std::fs::File::open(netns).map_err(|e| Error::internal(format_args!("open {}", netns.display()), &e))?;
+        namespace_fds.push(extra.push(file.into()));
+    }
+    let path = format!("{}/{}", cgroup_parent(&sandbox.config.0), sandbox.id);
+    let hierarchies = shared.hierarchies.clone();
+    let group = blocking("make the init's cgroup", move || {
+        let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+        Cgroup::create(&hierarchies, &path).map_err(|e| Error::from_kinded("make the init's cgroup", &e))
+    })
+    .await?;
+    let cgroup = extra.join(group.join_fds().map_err(|e| Error::from_kinded("open the init's cgroup", &e))?);
+    let config = ExecConfig::PodInit(PodInitConfig { user_fd: None, namespace_fds, cgroup, oom_score_adj: None });
+    Ok(RunRequest {
+        container: INIT.to_owned(),
+        helper: shared.helpers.exec().map_err(|e| Error::internal("duplicate the exec helper", &e))?,
+        args: vec!["cricket-exec".into(), "init".into()],
+        config: memfd_json(&config)?,
+        extra: extra.fds,
+        log: None,
+        tty: false,
+        stdin: false,
+        stdin_once: false,
+        cgroup: Some(crate::driver::monitor_cgroup(&group)),
+        exit_path: None,
+    })
+}

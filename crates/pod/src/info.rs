@@ -1,0 +1,18 @@
+//! What verbose answers want to know beyond the records.
+
+use cricket_model::{ContainerId, SandboxId};
+
+use crate::pods::Pods;
+
+impl Pods {
+    /// The `runtime_type` of a handler; empty when it is not configured any more.
+    pub fn handler_type(&self, handler: &str) -> String {
+        self.shared().handlers.get(handler).map(|h| h.config().runtime_type.clone()).unwrap_or_default()
+    }
+
+    /// The specification of a container, while its bundle is there.
+    pub fn runtime_spec(&self, pod: &SandboxId, container: &ContainerId) -> serde_json::Value {
+        let spec = crate::bundle::read(&self.shared().bundle(pod, container));
+        spec.ok().and_then(|s| serde_json::to_value(s).ok()).unwrap_or_default()
+    }
+}

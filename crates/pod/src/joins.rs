@@ -1,0 +1,193 @@
+//! Creates that repeat one another: who waits for whom, and who has been told.
+//!
+//! ```text
+//! (none) ──begin──▶ InFlight ──finish(Ok)──▶ Done{told: false} ──told──▶ Done{told: true} ──forget──▶ (none)
+//!                      └──────finish(Err)──▶ (none)
+//! ```
+//!
+//! Invariants: a key has one entry; an entry in flight is joined by equal requests only; an ID that a caller was told of
+//! is never given to a second create.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+
+/// What a waiter sees: nothing yet, or the outcome.
+type Outcome = Option<Result<String>>;
+
+enum Entry {
+    InFlight { request: Vec<u8>, outcome: watch::Receiver<Outcome> },
+    Done { request: Vec<u8>, id: String, told: bool },
+}
+
+/// What to do with a create.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// Nobody makes it: the caller does, and reports through the [`Lead`].
+    Lead(Lead),
+    /// An equal one is in flight: wait for it.
+    Join(Wait),
+    /// An equal one has finished and its caller never heard of it: this is its ID.
+    Adopt(String),
+    /// A different one has finished and nobody was told of it: remove this ID, then begin again.
+    Replace(String),
+    /// A different one is in flight.
+    Busy,
+    /// It exists, and somebody knows.
+    Exists(String),
+}
+
+/// The right and duty to make what a key names.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    key: String,
+    outcome: watch::Sender<Outcome>,
+}
+
+/// A place in the queue of those that wait for a create in flight.
+#[derive(Debug)]
+pub(crate) struct Wait(watch::Receiver<Outcome>);
+
+impl Wait {
+    /// The outcome of the create that was joined.
+    pub(crate) async fn outcome(mut self) -> Result<String> {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| unreachable!("waited for it")),
+            Err(_) => Err(Error::new(
+                cricket_model::ErrorKind::Internal,
+                "the create that was joined ended without an outcome",
+            )),
+        }
+    }
+}
+
+/// All creates of one sort (sandboxes, or the containers of one pod), by name.
+#[derive(Default)]
+pub(crate) struct Joins {
+    entries: Mutex<HashMap<String, Entry>>,
+}
+
+impl Joins {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks what a create of `key` with this request has to do.
+    pub(crate) fn begin(&self, key: &str, request: &[u8]) -> Begin {
+        let mut entries = self.lock();
+        match entries.get(key) {
+            Some(Entry::InFlight { request: r, outcome }) if r == request => Begin::Join(Wait(outcome.clone())),
+            Some(Entry::InFlight { .. }) => Begin::Busy,
+            Some(Entry::Done { id, told: true, .. }) => Begin::Exists(id.clone()),
+            Some(Entry::Done { request: r, id, .. }) if r == request => Begin::Adopt(id.clone()),
+            Some(Entry::Done { id, .. }) => Begin::Replace(id.clone()),
+            None => {
+                let (tx, rx) = watch::channel(None);
+                entries.insert(key.to_owned(), Entry::InFlight { request: request.to_vec(), outcome: rx });
+                Begin::Lead(Lead { key: key.to_owned(), outcome: tx })
+            }
+        }
+    }
+
+    /// Joins the create that a [`Lead`] was just given for, as its first waiter.
+    pub(crate) fn wait(&self, lead: &Lead) -> Wait {
+        Wait(lead.outcome.subscribe())
+    }
+
+    /// Ends a create and wakes those who joined it.
+    pub(crate) fn finish(&self, lead: Lead, outcome: Result<String>) {
+        {
+            let mut entries = self.lock();
+            match (&outcome, entries.remove(&lead.key)) {
+                (Ok(id), Some(Entry::InFlight { request, .. })) => {
+                    entries.insert(lead.key.clone(), Entry::Done { request, id: id.clone(), told: false });
+                }
+                (_, Some(done @ Entry::Done { .. })) => {
+                    entries.insert(lead.key.clone(), done);
+                }
+                _ => {}
+            }
+        }
+        lead.outcome.send_replace(Some(outcome));
+    }
+
+    /// A caller is about to be handed this ID.
+    pub(crate) fn told(&self, key: &str, made: &str) {
+        if let Some(Entry::Done { id, told, .. }) = self.lock().get_mut(key)
+            && id == made
+        {
+            *told = true;
+        }
+    }
+
+    /// Takes up what an earlier daemon made and acknowledged.
+    pub(crate) fn restore(&self, key: &str, id: &str) {
+        self.lock().insert(key.to_owned(), Entry::Done { request: Vec::new(), id: id.to_owned(), told: true });
+    }
+
+    /// The object is gone: its name is free again.
+    pub(crate) fn forget(&self, key: &str, gone: &str) {
+        let mut entries = self.lock();
+        if matches!(entries.get(key), Some(Entry::Done { id, .. }) if id == gone) {
+            entries.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lead(joins: &Joins, key: &str, request: &[u8]) -> Lead {
+        match joins.begin(key, request) {
+            Begin::Lead(lead) => lead,
+            other => panic!("expected to lead, got {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_equal_request_joins_and_a_different_one_does_not() {
+        let joins = Joins::default();
+        let lead = lead(&joins, "a", b"1");
+        let Begin::Join(wait) = joins.begin("a", b"1") else { panic!("join") };
+        assert!(matches!(joins.begin("a", b"2"), Begin::Busy));
+        joins.finish(lead, Ok("id".into()));
+        assert_eq!(wait.outcome().await.expect("outcome"), "id");
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_is_adopted_or_replaced() {
+        let joins = Joins::default();
+        joins.finish(lead(&joins, "a", b"1"), Ok("id".into()));
+        assert!(matches!(joins.begin("a", b"1"), Begin::Adopt(id) if id == "id"));
+        assert!(matches!(joins.begin("a", b"2"), Begin::Replace(id) if id == "id"));
+        joins.told("a", "id");
+        assert!(matches!(joins.begin("a", b"1"), Begin::Exists(id) if id == "id"));
+        joins.forget("a", "other");
+        assert!(matches!(joins.begin("a", b"1"), Begin::Exists(_)));
+        joins.forget("a", "id");
+        lead(&joins, "a", b"3");
+    }
+
+    #[tokio::test]
+    async fn a_failure_reaches_everyone_and_frees_the_name() {
+        let joins = Joins::default();
+        let first = lead(&joins, "a", b"1");
+        let wait = joins.wait(&first);
+        joins.finish(first, Err(Error::invalid("no")));
+        assert_eq!(wait.outcome().await.expect_err("fails").to_string(), "no");
+        lead(&joins, "a", b"1");
+    }
+
+    #[tokio::test]
+    async fn a_lead_that_is_dropped_does_not_hang_its_waiters() {
+        let joins = Joins::default();
+        let first = lead(&joins, "a", b"1");
+        let wait = joins.wait(&first);
+        drop(first);
+        assert!(wait.outcome().await.is_err());
+    }
+}

@@ -1,0 +1,278 @@
+//! The registry of pods and what RPCs may ask of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use cricket_cri_api::v1;
+use cricket_model::{ContainerId, ErrorKind, SandboxId};
+use prost::Message as _;
+use tokio::sync::{broadcast, oneshot};
+
+use crate::driver::{Command, Driver, PodHandle, Reply};
+use crate::error::{Error, Result};
+use crate::joins::{Begin, Joins};
+use crate::record::{ContainerRecord, SandboxRecord};
+use crate::shared::{Event, Shared};
+use crate::view::{PodView, by_prefix};
+
+/// All pods of the node. Cheap to clone.
+#[derive(Clone)]
+pub struct Pods(pub(crate) Arc<Registry>);
+
+pub(crate) struct Registry {
+    pub(crate) shared: Arc<Shared>,
+    pods: RwLock<HashMap<SandboxId, Arc<PodHandle>>>,
+    creates: Joins,
+}
+
+/// An ID that has been made, to be handed to a caller: dropped without [`Told::tell`], nobody was told of it.
+pub struct Told {
+    id: String,
+    key: String,
+    pod: Option<Arc<PodHandle>>,
+    registry: Arc<Registry>,
+}
+
+impl Told {
+    /// The response is being handed over: from here on the ID is the caller's.
+    pub fn tell(self) -> String {
+        let joins = self.pod.as_ref().map_or(&self.registry.creates, |pod| &pod.creates);
+        joins.told(&self.key, &self.id);
+        self.id
+    }
+}
+
+impl Pods {
+    /// An empty registry; [`Pods::restore`](crate::restore) fills it.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Registry { shared, pods: RwLock::default(), creates: Joins::default() }))
+    }
+
+    /// What all drivers share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// Every state change from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.shared.events.subscribe()
+    }
+
+    fn handles(&self) -> Vec<Arc<PodHandle>> {
+        self.0.pods.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Pictures of all pods that lists show.
+    pub fn list(&self) -> Vec<Arc<PodView>> {
+        self.handles().iter().map(|h| h.view.load_full()).filter(|v| v.listed()).collect()
+    }
+
+    fn handle(&self, id: &str) -> Result<Arc<PodHandle>> {
+        let listed = self.handles().into_iter().filter(|h| h.view.load().listed());
+        by_prefix("pod sandbox", id, listed.map(|h| (h.clone(), h.id.to_string())))
+    }
+
+    /// The pod with this ID or unambiguous ID prefix.
+    pub fn pod(&self, id: &str) -> Result<Arc<PodView>> {
+        Ok(self.handle(id)?.view.load_full())
+    }
+
+    fn find(&self, id: &str) -> Result<(Arc<PodHandle>, Arc<PodView>, Arc<ContainerRecord>)> {
+        let mut all = Vec::new();
+        for handle in self.handles() {
+            let view = handle.view.load_full();
+            if !view.listed() {
+                continue;
+            }
+            all.extend(view.containers().map(|c| ((handle.clone(), view.clone(), c.clone()), c.id.to_string())));
+        }
+        by_prefix("container", id, all.into_iter())
+    }
+
+    /// The container with this ID or unambiguous ID prefix, and its pod.
+    pub fn container(&self, id: &str) -> Result<(Arc<PodView>, Arc<ContainerRecord>)> {
+        self.find(id).map(|(_, view, container)| (view, container))
+    }
+
+    /// RunPodSandbox.
+    ///
+    /// The work goes on when the caller goes away; an equal request joins it.
+    ///
+    /// # Errors
+    /// Among others `AlreadyExists` naming the ID of a sandbox with the same name, and whatever a stage answers.
+    pub async fn run_sandbox(&self, config: v1::PodSandboxConfig, handler: String) -> Result<Told> {
+        cricket_oci::validate_sandbox(&config).map_err(|e| Error::from_kinded("sandbox", &e))?;
+        let key = SandboxRecord::key(&config);
+        let mut request = config.encode_to_vec();
+        request.extend_from_slice(handler.as_bytes());
+        let told = |id: String| Told { id, key: key.clone(), pod: None, registry: self.0.clone() };
+        loop {
+            match self.0.creates.begin(&key, &request) {
+                Begin::Lead(lead) => {
+                    let wait = self.0.creates.wait(&lead);
+                    let pods = self.clone();
+                    tokio::spawn(async move {
+                        let made = crate::sandbox::run(&pods.0.shared, config, handler).await;
+                        let outcome = made.map(|driver| pods.adopt(driver));
+                        pods.0.creates.finish(lead, outcome);
+                    });
+                    return wait.outcome().await.map(told);
+                }
+                Begin::Join(wait) => return wait.outcome().await.map(told),
+                Begin::Adopt(id) => return Ok(told(id)),
+                Begin::Replace(id) => self.remove_sandbox(&id).await?,
+                Begin::Busy => return Err(busy("pod sandbox", &key)),
+                Begin::Exists(id) => return Err(exists("pod sandbox", &key, &id)),
+            }
+        }
+    }
+
+    /// Lists a pod and starts its driver; answers its ID.
+    pub(crate) fn adopt(&self, driver: Driver) -> String {
+        let handle = driver.handle.clone();
+        self.0.pods.write().unwrap_or_else(PoisonError::into_inner).insert(handle.id.clone(), handle.clone());
+        driver.announce();
+        let registry = self.0.clone();
+        tokio::spawn(driver.run(move |pod| {
+            registry.pods.write().unwrap_or_else(PoisonError::into_inner).remove(&pod.id);
+            registry.creates.forget(&SandboxRecord::key(&pod.view.load().record.sandbox.config.0), pod.id.as_str());
+        }));
+        handle.id.to_string()
+    }
+
+    /// Takes up names that an earlier daemon acknowledged.
+    pub(crate) fn reserve(&self, record: &SandboxRecord) {
+        self.0.creates.restore(&SandboxRecord::key(&record.config.0), record.id.as_str());
+    }
+
+    async fn ask<T>(handle: &PodHandle, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || Error::not_found("pod sandbox", handle.id.as_str());
+        handle.commands.send(command(reply)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// StopPodSandbox. An unknown ID is no error.
+    pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
+        let Some(handle) = known(self.handle(id))? else { return Ok(()) };
+        forgive_gone(Self::ask(&handle, |reply| Command::StopSandbox { reply }).await)
+    }
+
+    /// RemovePodSandbox. An unknown ID is no error.
+    pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
+        let Some(handle) = known(self.handle(id))? else { return Ok(()) };
+        forgive_gone(Self::ask(&handle, |reply| Command::RemoveSandbox { reply }).await)
+    }
+
+    /// CreateContainer; joins and repeats as [`Pods::run_sandbox`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown sandbox or image, `FailedPrecondition` for a sandbox that is not ready, and so on.
+    pub async fn create_container(
+        &self,
+        sandbox_id: &str,
+        config: v1::ContainerConfig,
+        sandbox: v1::PodSandboxConfig,
+    ) -> Result<Told> {
+        cricket_oci::validate_container(&config, &sandbox).map_err(|e| Error::from_kinded("container", &e))?;
+        let handle = self.handle(sandbox_id)?;
+        let key = ContainerRecord::key(&config);
+        let request = config.encode_to_vec();
+        let told = |id: String| Told { id, key: key.clone(), pod: Some(handle.clone()), registry: self.0.clone() };
+        loop {
+            match handle.creates.begin(&key, &request) {
+                Begin::Lead(lead) => {
+                    let wait = handle.creates.wait(&lead);
+                    let pod = handle.clone();
+                    tokio::spawn(async move {
+                        let (config, sandbox) = (Box::new(config), Box::new(sandbox));
+                        let made = Self::ask(&pod, |reply| Command::Create { config, sandbox, reply }).await;
+                        pod.creates.finish(lead, made.map(|id: ContainerId| id.to_string()));
+                    });
+                    return wait.outcome().await.map(told);
+                }
+                Begin::Join(wait) => return wait.outcome().await.map(told),
+                Begin::Adopt(id) => return Ok(told(id)),
+                Begin::Replace(id) => self.remove_container(&id).await?,
+                Begin::Busy => return Err(busy("container", &key)),
+                Begin::Exists(id) => return Err(exists("container", &key, &id)),
+            }
+        }
+    }
+
+    /// StartContainer.
+    pub async fn start_container(&self, id: &str) -> Result<()> {
+        let (handle, _, container) = self.find(id)?;
+        // The start goes on when the caller goes away: the driver owns it.
+        Self::ask(&handle, |reply| Command::Start { id: container.id.clone(), reply }).await
+    }
+
+    /// StopContainer: answers when the container has ended. An unknown ID is no error.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        let Some((handle, _, container)) = known(self.find(id))? else { return Ok(()) };
+        forgive_gone(Self::ask(&handle, |reply| Command::Stop { id: container.id.clone(), grace, reply }).await)
+    }
+
+    /// RemoveContainer, by force where it runs. An unknown ID is no error.
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
+        let Some((handle, _, container)) = known(self.find(id))? else { return Ok(()) };
+        forgive_gone(Self::ask(&handle, |reply| Command::Remove { id: container.id.clone(), reply }).await)
+    }
+
+    /// UpdateContainerResources: zero means unchanged.
+    pub async fn update_container(&self, id: &str, resources: v1::LinuxContainerResources) -> Result<()> {
+        let (handle, _, container) = self.find(id)?;
+        let resources = Box::new(resources);
+        Self::ask(&handle, |reply| Command::Update { id: container.id.clone(), resources, reply }).await
+    }
+
+    /// ReopenContainerLog.
+    pub async fn reopen_log(&self, id: &str) -> Result<()> {
+        let (view, container) = self.container(id)?;
+        view.running(&container.id)?;
+        let monitor = view.monitor.clone().ok_or_else(|| Error::precondition("the pod has no monitor"))?;
+        monitor
+            .reopen_log(container.id.as_str())
+            .await
+            .map_err(|e| Error::internal(format_args!("reopen the log of container {}", container.id), &e))
+    }
+
+    /// A pinned network namespace has been removed by somebody else.
+    pub async fn netns_gone(&self, name: &std::ffi::OsStr) {
+        for handle in self.handles() {
+            let view = handle.view.load_full();
+            if view.record.sandbox.netns.as_deref().and_then(std::path::Path::file_name) == Some(name) {
+                let _ = handle.commands.send(Command::NetnsGone).await;
+            }
+        }
+    }
+}
+
+fn known<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(t) => Ok(Some(t)),
+        Err(e) if is_not_found(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// It went away while we asked: what was wanted has happened.
+fn forgive_gone(result: Result<()>) -> Result<()> {
+    match result {
+        Err(e) if is_not_found(&e) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_not_found(e: &Error) -> bool {
+    cricket_model::Kinded::kind(e) == ErrorKind::NotFound
+}
+
+fn busy(what: &str, key: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format_args!("another, different create of {what} {key:?} is in flight"))
+}
+
+fn exists(what: &str, key: &str, id: &str) -> Error {
+    Error::new(ErrorKind::AlreadyExists, format_args!("{what} {key:?} exists: {id}"))
+}

@@ -1,0 +1,298 @@
+//! After a start of the daemon: the records meet what is there.
+//!
+//! ```text
+//! record of another boot ─▶ containers EXITED (255, Unknown), sandbox NOTREADY, CNI DEL from the cached result
+//! record of this boot    ─▶ monitor answers: states from its list · gone: pidfds, exit records, a new monitor
+//! Creating               ─▶ rolled back      Removing ─▶ gone on with
+//! folder without record, attachment without pod ─▶ removed
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use cricket_model::{ContainerId, SandboxId};
+use cricket_process::Pidfd;
+use cricket_runtime::monitor::{ContainerPhase, ExitRecord, MonitorClient};
+use tokio::sync::mpsc;
+
+use crate::driver::{Driver, Held, lost, surviving, unknown};
+use crate::error::{Error, Result};
+use crate::pods::Pods;
+use crate::record::{ContainerState, PodRecord, Running, SandboxState};
+use crate::sandbox::{INIT, assemble, discard, disconnect, open_journal};
+use crate::shared::{Shared, exit_record};
+use crate::view::Live;
+
+/// Pods that are looked at at once.
+const AT_ONCE: usize = 16;
+
+impl Pods {
+    /// Takes up every pod that the records know. A pod that cannot be taken up is logged and left as it is: one bad
+    /// record never keeps the others from their kubelet.
+    ///
+    /// # Errors
+    /// When the records cannot be read at all.
+    pub async fn restore(shared: Arc<Shared>) -> Result<Self> {
+        let pods = Self::new(shared.clone());
+        let records = load(&shared)?;
+        let known: HashSet<SandboxId> = records.iter().map(|r| r.sandbox.id.clone()).collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for record in records {
+            if tasks.len() >= AT_ONCE {
+                tasks.join_next().await;
+            }
+            let (pods, shared) = (pods.clone(), shared.clone());
+            tasks.spawn(async move {
+                let id = record.sandbox.id.clone();
+                if let Err(e) = take_up(&pods, &shared, record).await {
+                    tracing::error!(pod = %id, error = %e, "pod not taken up");
+                }
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        tokio::spawn(async move { sweep(&shared, &known).await });
+        Ok(pods)
+    }
+}
+
+/// The newest record of every pod: of its journal where that is of this boot, else of the store.
+fn load(shared: &Shared) -> Result<Vec<PodRecord>> {
+    let stored = shared.store.list::<PodRecord>().map_err(|e| Error::from_kinded("read the pods' records", &e))?;
+    let mut records: HashMap<SandboxId, PodRecord> =
+        stored.into_iter().map(|(_, record)| (record.sandbox.id.clone(), record)).collect();
+    let dir = shared.config.state.join("pods");
+    let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(records.into_values().collect()) };
+    for entry in entries.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|n| n.parse::<SandboxId>().ok()) else { continue };
+        match open_journal(&entry.path()) {
+            Ok((_, lines)) => {
+                let newest = lines.into_iter().next_back().filter(|r| r.sandbox.boot_id == shared.host.boot_id);
+                if let Some(record) = newest.filter(|r| r.sandbox.id == id) {
+                    records.insert(id, record);
+                }
+            }
+            Err(e) => tracing::warn!(pod = %id, error = %e, "journal not read"),
+        }
+    }
+    Ok(records.into_values().collect())
+}
+
+async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Result<()> {
+    let id = record.sandbox.id.clone();
+    if record.sandbox.boot_id != shared.host.boot_id {
+        return other_boot(pods, shared, record).await;
+    }
+    match record.sandbox.state {
+        SandboxState::Creating | SandboxState::Removing => return discard(shared, &record, None).await,
+        SandboxState::Ready | SandboxState::NotReady => {}
+    }
+    roll_back(shared, &mut record).await;
+    let (tx, events) = mpsc::unbounded_channel();
+    let (journal, _) = open_journal(&shared.pod_dir(&id))?;
+    let mut driver = assemble(shared, record, journal, events);
+    match MonitorClient::connect(&shared.pod_dir(&id), &id, tx).await {
+        Ok(client) => reconnect(&mut driver, client).await?,
+        Err(e) => {
+            tracing::info!(pod = %id, error = %e, "no monitor to connect to");
+            without_monitor(&mut driver).await;
+        }
+    }
+    check_sandbox(&mut driver);
+    driver.save_or_warn();
+    adopt(pods, driver);
+    Ok(())
+}
+
+/// Lists the pod and takes its names.
+fn adopt(pods: &Pods, driver: Driver) {
+    pods.reserve(&driver.record.sandbox);
+    for container in driver.record.containers.iter().filter(|c| c.listed()) {
+        let key = crate::record::ContainerRecord::key(&container.config.0);
+        driver.handle.creates.restore(&key, container.id.as_str());
+    }
+    pods.adopt(driver);
+}
+
+/// Half-made and half-removed containers go.
+async fn roll_back(shared: &Arc<Shared>, record: &mut PodRecord) {
+    let mut gone = Vec::new();
+    for container in record.containers.iter().filter(|c| !c.listed()) {
+        match crate::driver::discard_container(shared, &record.sandbox.id, container).await {
+            Ok(()) => gone.push(container.id.clone()),
+            Err(e) => tracing::warn!(container = %container.id, error = %e, "container not removed"),
+        }
+    }
+    record.containers.retain(|c| !gone.contains(&c.id));
+}
+
+/// The monitor lives: it says what became of the containers.
+async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
+    let ask = |e| Error::internal("ask the monitor", &e);
+    let held = client.held().await.map_err(ask)?;
+    driver.held = held.into_iter().map(|h| Held { name: h.name, fd: Arc::new(h.fd), path: h.path }).collect();
+    let list: HashMap<String, ContainerPhase> =
+        client.list().await.map_err(ask)?.into_iter().map(|c| (c.container, c.phase)).collect();
+    if driver.record.sandbox.init.is_some() && !matches!(list.get(INIT), Some(ContainerPhase::Running { .. })) {
+        driver.record.sandbox.init = None;
+    }
+    for id in driver.running() {
+        match list.get(id.as_str()) {
+            Some(ContainerPhase::Exited(facts)) => driver.exited(&id, facts),
+            Some(ContainerPhase::Running { pid }) => running(driver, &client, &id, *pid).await?,
+            Some(ContainerPhase::Making) => {
+                // Its start was never acknowledged: it is ended, and its exit event will say so.
+                driver.kill(&id).await?;
+            }
+            None => from_record(driver, &id).await,
+        }
+    }
+    driver.monitor = Some(client);
+    Ok(())
+}
+
+async fn running(driver: &mut Driver, client: &MonitorClient, id: &ContainerId, pid: u32) -> Result<()> {
+    let handles = client.handles(id.as_str()).await.map_err(|e| Error::internal("ask the monitor", &e))?;
+    let Some(pidfd) = handles.pidfd else {
+        from_record(driver, id).await;
+        return Ok(());
+    };
+    let pidfd = Pidfd::from_fd(pidfd).map_err(|e| Error::internal("the container's pidfd", &e))?;
+    let spec = crate::bundle::read(&driver.shared.bundle(&driver.record.sandbox.id, id))?;
+    driver.take_live(id, Live { pid, pidfd, stdio: handles.stdio, spec: Arc::new(spec) });
+    let start_ticks = cricket_process::ProcessIdentity::of(pid.cast_signed()).map_or(0, |i| i.start_time);
+    let started_at = handles.created_at;
+    driver.edit(id, |c| {
+        if c.state == ContainerState::Starting {
+            c.state = ContainerState::Running(Running { pid, start_ticks, started_at });
+        }
+    })
+}
+
+/// The monitor died too: what still lives gets another one, what ended is told by the record it wrote, or unknown.
+async fn without_monitor(driver: &mut Driver) {
+    let ids = driver.running();
+    for id in &ids {
+        from_record(driver, id).await;
+    }
+    let alive = !driver.live.is_empty() || driver.record.sandbox.init.is_some_and(|(p, t)| surviving(p, t).is_some());
+    if driver.record.sandbox.state == SandboxState::Ready || alive {
+        namespaces_of(driver);
+        if let Err(e) = driver.replace_monitor().await {
+            tracing::warn!(pod = %driver.record.sandbox.id, error = %e, "no monitor for the pod");
+        }
+    }
+}
+
+/// What the exit record says; without one, whether the process lives.
+async fn from_record(driver: &mut Driver, id: &ContainerId) {
+    let bundle = driver.shared.bundle(&driver.record.sandbox.id, id);
+    if let Ok(Some(facts)) = ExitRecord::read(&exit_record(&bundle)) {
+        driver.exited(id, &facts);
+        return;
+    }
+    let state = driver.container(id).map(|c| c.state.clone());
+    if let Ok(ContainerState::Running(r)) = state
+        && let Some(pidfd) = surviving(r.pid, r.start_ticks)
+        && let Ok(spec) = crate::bundle::read(&bundle)
+    {
+        driver.take_live(id, Live { pid: r.pid, pidfd, stdio: Vec::new(), spec: Arc::new(spec) });
+        return;
+    }
+    if let Err(e) = driver.kill(id).await {
+        tracing::debug!(container = %id, error = %e, "nothing left to kill");
+    }
+    driver.exited(id, &lost());
+}
+
+/// Namespaces that nobody holds any more are found through a container that still runs in them.
+fn namespaces_of(driver: &mut Driver) {
+    let Some(pid) = driver.live.values().map(|l| l.pid).next() else { return };
+    for name in ["ipc", "uts"] {
+        let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/{name}"));
+        let own = std::path::PathBuf::from(format!("/proc/self/ns/{name}"));
+        let same = std::fs::read_link(&path).ok() == std::fs::read_link(own).ok();
+        if let (false, Ok(file)) = (same, std::fs::File::open(&path)) {
+            driver.held.push(Held { name: name.into(), fd: Arc::new(file.into()), path });
+        }
+    }
+}
+
+/// A READY sandbox whose namespaces are not there is not ready.
+fn check_sandbox(driver: &mut Driver) {
+    let sandbox = &driver.record.sandbox;
+    if sandbox.state != SandboxState::Ready {
+        return;
+    }
+    let config = &sandbox.config.0;
+    let netns_gone =
+        sandbox.netns.as_ref().is_some_and(|n| !cricket_process::mounts::is_mount_point(n).unwrap_or(false));
+    let ipc_gone = !crate::sandbox::host_ipc(config) && !driver.held.iter().any(|h| h.name == "ipc");
+    let init_gone = crate::sandbox::shared_pid(config) && sandbox.init.is_none_or(|(p, t)| surviving(p, t).is_none());
+    if netns_gone || ipc_gone || init_gone || driver.monitor.is_none() {
+        tracing::warn!(pod = %sandbox.id, netns_gone, ipc_gone, init_gone, "sandbox did not survive");
+        driver.record.sandbox.state = SandboxState::NotReady;
+    }
+}
+
+/// A reboot: nothing of the pod runs; its PIDs and mounts mean nothing now.
+async fn other_boot(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Result<()> {
+    let id = record.sandbox.id.clone();
+    if let Err(e) = disconnect(shared, &record.sandbox).await {
+        tracing::warn!(pod = %id, error = %e, "network not torn down after the reboot");
+    }
+    let sandbox = &mut record.sandbox;
+    sandbox.init = None;
+    sandbox.boot_id.clone_from(&shared.host.boot_id);
+    sandbox.state = match sandbox.state {
+        SandboxState::Removing => SandboxState::Removing,
+        _ => SandboxState::NotReady,
+    };
+    for container in &mut record.containers {
+        let container = Arc::make_mut(container);
+        let started_at = match &container.state {
+            ContainerState::Running(running) => running.started_at,
+            ContainerState::Starting => 0,
+            _ => continue,
+        };
+        container.state = ContainerState::Exited(crate::record::Exited { started_at, ..unknown() });
+    }
+    if record.sandbox.state == SandboxState::Removing {
+        return discard(shared, &record, None).await;
+    }
+    roll_back(shared, &mut record).await;
+    std::fs::create_dir_all(shared.pod_dir(&id).join("c")).map_err(|e| Error::internal("make the pod's folder", &e))?;
+    let (journal, _) = open_journal(&shared.pod_dir(&id))?;
+    let (_, events) = mpsc::unbounded_channel();
+    let mut driver = assemble(shared, record, journal, events);
+    driver.save_or_warn();
+    adopt(pods, driver);
+    Ok(())
+}
+
+/// Removes what no record speaks of: folders whose first line was never written, and networks of pods that are gone.
+async fn sweep(shared: &Arc<Shared>, known: &HashSet<SandboxId>) {
+    let pods = shared.config.state.join("pods");
+    let entries = std::fs::read_dir(&pods).map(|e| e.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    for entry in entries {
+        let id = entry.file_name().to_str().and_then(|n| n.parse::<SandboxId>().ok());
+        // Journals with a line are records; those made since are the pods of new requests.
+        let empty = std::fs::metadata(entry.path().join("journal")).map_or(true, |m| m.len() == 0);
+        let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|at| at < shared.started);
+        if id.is_some_and(|id| !known.contains(&id)) && empty && old {
+            tracing::info!(folder = %entry.path().display(), "removing a pod's folder without a record");
+            if let Err(e) = crate::sandbox::remove_dir(&entry.path()) {
+                tracing::warn!(error = %e, "leftover not removed");
+            }
+        }
+    }
+    for id in shared.cni.cached() {
+        let current = shared.store.get::<PodRecord>(id.as_str()).is_ok_and(|r| r.is_some());
+        if known.contains(&id) || current || shared.pod_dir(&id).exists() {
+            continue;
+        }
+        tracing::info!(pod = %id, "removing the network of a pod that is gone");
+        if let Err(e) = shared.cni.del(&id, None).await {
+            tracing::warn!(pod = %id, error = %e, "network not torn down");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! RunPodSandbox: from a configuration to a driver that owns a ready pod, or to nothing.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cricket_cni::Attachment;
+use cricket_cri_api::v1;
+use cricket_model::{ErrorKind, SandboxId};
+use cricket_runtime::monitor::{MonitorClient, MonitorEvent};
+use cricket_store::{Batch, Journal};
+use tokio::sync::mpsc;
+
+use super::{Made, files, host_network, namespaces, network, teardown};
+use crate::driver::{Driver, Held, PodHandle};
+use crate::error::{Error, Result};
+use crate::fault::point;
+use crate::joins::Joins;
+use crate::record::{PodRecord, SandboxRecord, SandboxState, Stored};
+use crate::shared::{Shared, blocking, now};
+use crate::view::PodView;
+
+/// Commands that wait for a driver at most; more senders wait.
+const QUEUE: usize = 64;
+
+/// Makes a pod. Whatever fails, nothing is left that is not recorded for the reconciler.
+pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, handler: String) -> Result<Driver> {
+    let known = shared.handlers.get(&handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
+    known.check().map_err(|e| Error::from_kinded(format_args!("runtime handler {handler:?}"), &e))?;
+    namespaces::supported(&config)?;
+    let sysctls = cricket_oci::sandbox_sysctls(&config).map_err(|e| Error::from_kinded("sysctls", &e))?;
+    let id = SandboxId::generate();
+    let netns = (!host_network(&config)).then(|| shared.config.netns_dir.join(format!("cni-{}", uuid::Uuid::new_v4())));
+    if netns.is_some() {
+        shared.cni.ready().map_err(|e| Error::new(ErrorKind::Unavailable, e))?;
+    }
+    let record = PodRecord {
+        sandbox: SandboxRecord {
+            id,
+            config: Stored(config),
+            handler,
+            created_at: now(),
+            boot_id: shared.host.boot_id.clone(),
+            netns,
+            network: None,
+            init: None,
+            state: SandboxState::Creating,
+            cgroups_made: Vec::new(),
+        },
+        containers: Vec::new(),
+    };
+    let journal = begin(shared, &record)?;
+    point("sandbox.recorded");
+    match make(shared, record.clone(), journal, sysctls).await {
+        Ok(driver) => Ok(driver),
+        Err(e) => {
+            tracing::warn!(pod = %record.sandbox.id, error = %e, "sandbox not made, rolling back");
+            teardown::discard(shared, &record, None).await.unwrap_or_else(|left| {
+                tracing::warn!(pod = %record.sandbox.id, error = %left, "rollback not complete, to be gone on with");
+            });
+            Err(e)
+        }
+    }
+}
+
+/// The intent: the pod's directory and the first line of its journal.
+fn begin(shared: &Shared, record: &PodRecord) -> Result<Journal<PodRecord>> {
+    let dir = shared.pod_dir(&record.sandbox.id);
+    std::fs::create_dir_all(dir.join("c")).map_err(|e| Error::internal(format_args!("make {}", dir.display()), &e))?;
+    let (mut journal, _) = open_journal(&dir)?;
+    journal.append(record).map_err(|e| Error::from_kinded("write the pod's journal", &e))?;
+    Ok(journal)
+}
+
+/// Opens a pod's journal.
+pub(crate) fn open_journal(dir: &Path) -> Result<(Journal<PodRecord>, Vec<PodRecord>)> {
+    Journal::open(dir.join("journal"))
+        .map_err(|e| Error::from_kinded(format_args!("open the journal in {}", dir.display()), &e))
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    mut record: PodRecord,
+    journal: Journal<PodRecord>,
+    sysctls: Vec<(String, String)>,
+) -> Result<Driver> {
+    let id = record.sandbox.id.clone();
+    let config = record.sandbox.config.0.clone();
+    let hostname = files::hostname(&config, &shared.host.name);
+    let (dir, netns) = (shared.pod_dir(&id), record.sandbox.netns.clone());
+    let made = {
+        let (config, netns) = (config.clone(), netns.clone());
+        blocking("make namespaces", move || namespaces::make(&config, netns.as_deref(), &hostname, &sysctls)).await?
+    };
+    point("sandbox.netns");
+    let (tx, events) = mpsc::unbounded_channel();
+    let files = {
+        let (dir, config, host) = (dir.clone(), config.clone(), shared.host.name.clone());
+        blocking("write the sandbox's files", move || files::write(&dir, &config, &host))
+    };
+    let commit = async {
+        let mut batch = Batch::new();
+        batch.put(id.as_str(), &record).map_err(|e| Error::from_kinded("encode the pod's record", &e))?;
+        shared.store.commit(batch).await.map_err(|e| Error::from_kinded("commit the pod's record", &e))
+    };
+    let (attached, held, (), ()) = tokio::try_join!(
+        attach(shared, &id, netns.as_deref(), &config),
+        monitor(shared, &id, &dir, made, tx),
+        files,
+        commit
+    )?;
+    point("sandbox.attached");
+    record.sandbox.network = attached;
+    let (monitor, held) = held;
+    let mut driver = assemble(shared, record, journal, events);
+    driver.monitor = Some(monitor);
+    driver.held = held;
+    driver.start_init().await?;
+    driver.record.sandbox.state = SandboxState::Ready;
+    driver.save()?;
+    tracing::info!(pod = %id, name = config.metadata.as_ref().map_or("", |m| m.name.as_str()), "sandbox ready");
+    Ok(driver)
+}
+
+async fn attach(
+    shared: &Shared,
+    id: &SandboxId,
+    netns: Option<&Path>,
+    config: &v1::PodSandboxConfig,
+) -> Result<Option<Attachment>> {
+    let Some(netns) = netns else { return Ok(None) };
+    let pod = network::pod_network(id, netns, config)?;
+    let attachment = shared.cni.add(&pod).await.map_err(|e| Error::from_kinded("set up the pod's network", &e))?;
+    if attachment.ips.is_empty() {
+        return Err(Error::new(ErrorKind::Internal, "the network plugins gave the pod no address"));
+    }
+    Ok(Some(attachment))
+}
+
+async fn monitor(
+    shared: &Shared,
+    id: &SandboxId,
+    dir: &Path,
+    made: Made,
+    events: mpsc::UnboundedSender<MonitorEvent>,
+) -> Result<(MonitorClient, Vec<Held>)> {
+    let client = MonitorClient::spawn(&shared.helpers, dir, id, events)
+        .await
+        .map_err(|e| Error::internal("start the pod's monitor", &e))?;
+    let held = hold(&client, made.into_fds()).await?;
+    Ok((client, held))
+}
+
+/// Gives the monitor the namespaces to hold and keeps duplicates.
+pub(crate) async fn hold(client: &MonitorClient, fds: Vec<(String, Arc<OwnedFd>)>) -> Result<Vec<Held>> {
+    let mut given = Vec::new();
+    for (name, fd) in &fds {
+        given.push((name.clone(), fd.try_clone().map_err(|e| Error::internal("duplicate a namespace", &e))?));
+    }
+    let paths: HashMap<String, PathBuf> = client
+        .hold(given)
+        .await
+        .map_err(|e| Error::internal("give the monitor the namespaces", &e))?
+        .into_iter()
+        .collect();
+    let held = fds.into_iter().map(|(name, fd)| Held { path: paths.get(&name).cloned().unwrap_or_default(), name, fd });
+    Ok(held.collect())
+}
+
+/// A driver without a monitor.
+pub(crate) fn assemble(
+    shared: &Arc<Shared>,
+    record: PodRecord,
+    journal: Journal<PodRecord>,
+    monitor_events: mpsc::UnboundedReceiver<MonitorEvent>,
+) -> Driver {
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let view = PodView { record: Arc::new(record.clone()), monitor: None, live: Arc::default() };
+    let handle = PodHandle {
+        id: record.sandbox.id.clone(),
+        view: ArcSwap::from_pointee(view),
+        commands: sender,
+        creates: Joins::default(),
+    };
+    Driver {
+        shared: shared.clone(),
+        handle: Arc::new(handle),
+        record,
+        journal,
+        journalled: 0,
+        monitor: None,
+        monitor_events,
+        held: Vec::new(),
+        live: HashMap::new(),
+        stops: HashMap::new(),
+        commands,
+    }
+}

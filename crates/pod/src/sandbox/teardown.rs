@@ -1,0 +1,152 @@
+//! Taking a pod down: every step is tried whatever the others say, and what failed is reported together.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use cricket_model::ErrorKind;
+use cricket_process::Pidfd;
+use cricket_runtime::monitor::{MonitorClient, MonitorError};
+use cricket_store::Batch;
+
+use super::{cgroup_parent, files};
+use crate::error::{Error, Result};
+use crate::fault::point;
+use crate::record::{PodRecord, SandboxRecord};
+use crate::shared::{Shared, blocking};
+
+/// What went wrong on the way, in the order it did.
+#[derive(Default)]
+pub(crate) struct Failures(Vec<String>);
+
+impl Failures {
+    /// Notes a step's failure.
+    pub(crate) fn note<T>(&mut self, result: Result<T>) {
+        if let Err(e) = result {
+            self.0.push(e.to_string());
+        }
+    }
+
+    /// One error of all of them.
+    pub(crate) fn result(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Internal, self.0.join("; "))) }
+    }
+}
+
+/// Detaches the pod from its networks and gives its network namespace up.
+pub(crate) async fn disconnect(shared: &Arc<Shared>, sandbox: &SandboxRecord) -> Result<()> {
+    let Some(netns) = sandbox.netns.clone() else { return Ok(()) };
+    let mut failures = Failures::default();
+    let mounted = {
+        let netns = netns.clone();
+        blocking("look at the network namespace", move || {
+            Ok(cricket_process::mounts::is_mount_point(&netns).unwrap_or(false))
+        })
+        .await?
+    };
+    // The plugins work from the cached result where the namespace is gone already.
+    let there = mounted.then_some(netns.as_path());
+    failures.note(
+        shared.cni.del(&sandbox.id, there).await.map_err(|e| Error::from_kinded("tear down the pod's network", &e)),
+    );
+    point("sandbox.detached");
+    let unpin = move || {
+        cricket_process::pin::unpin(&netns).map_err(|e| Error::internal(format_args!("unpin {}", netns.display()), &e))
+    };
+    failures.note(blocking("unpin the network namespace", unpin).await);
+    failures.result()
+}
+
+/// Removes everything of a pod: running or half-made containers, network, monitor, mounts, files, records.
+///
+/// # Errors
+/// All that could not be removed; the records stay then, so that it can be gone on with.
+pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: Option<&MonitorClient>) -> Result<()> {
+    let mut failures = Failures::default();
+    let id = &record.sandbox.id;
+    for container in &record.containers {
+        failures.note(crate::driver::discard_container(shared, id, container).await);
+    }
+    failures.note(disconnect(shared, &record.sandbox).await);
+    failures.note(dismiss(shared, record, monitor).await);
+    let dir = shared.pod_dir(id);
+    let hierarchies = shared.hierarchies.clone();
+    let init = format!("{}/{id}", cgroup_parent(&record.sandbox.config.0));
+    failures.note(
+        blocking("remove the pod's files", move || {
+            let mut failures = Failures::default();
+            failures.note(unmount(&files::shm(&dir)));
+            // The cgroup of the pod's init, where it had one; with it go the ancestors that cricket made.
+            failures.note(crate::driver::remove_cgroup(&hierarchies, &init));
+            if failures.0.is_empty() {
+                failures.note(remove_dir(&dir));
+            }
+            failures.result()
+        })
+        .await,
+    );
+    failures.result()?;
+    let mut batch = Batch::new();
+    batch.delete::<PodRecord>(id.as_str());
+    shared.store.commit_later(batch);
+    Ok(())
+}
+
+/// Ends the monitor and the init of a shared PID namespace.
+pub(crate) async fn dismiss(shared: &Arc<Shared>, record: &PodRecord, monitor: Option<&MonitorClient>) -> Result<()> {
+    if let Some((pid, start_time)) = record.sandbox.init {
+        crate::driver::kill_process(pid, start_time);
+    }
+    let found;
+    let monitor = match monitor {
+        Some(monitor) => Some(monitor),
+        None => {
+            let (events, _) = tokio::sync::mpsc::unbounded_channel();
+            found = MonitorClient::connect(&shared.pod_dir(&record.sandbox.id), &record.sandbox.id, events).await.ok();
+            found.as_ref()
+        }
+    };
+    match monitor {
+        Some(monitor) => end(monitor).await,
+        None => Ok(()),
+    }
+}
+
+/// Asks the monitor to leave; one that will not is killed.
+async fn end(monitor: &MonitorClient) -> Result<()> {
+    match monitor.leave().await {
+        Ok(()) | Err(MonitorError::Lost | MonitorError::NotRunning) => Ok(()),
+        Err(e) => {
+            tracing::debug!(error = %e, "the monitor does not leave, killing it");
+            let pidfd = monitor.pidfd().try_clone_to_owned().map_err(|e| Error::internal("duplicate a pidfd", &e))?;
+            let killed = Pidfd::from_fd(pidfd).and_then(|p| p.send_signal(9));
+            killed.map_err(|e| Error::internal("kill the pod's monitor", &e))
+        }
+    }
+}
+
+/// Unmounts what is mounted there; nothing being there is fine.
+pub(crate) fn unmount(path: &Path) -> Result<()> {
+    cricket_process::mounts::unmount_all(path)
+        .map_err(|e| Error::internal(format_args!("unmount {}", path.display()), &e))
+}
+
+/// Removes a directory with all below it; it not being there is fine. Never crosses into a mount: those are gone by now.
+pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::internal(format_args!("remove {}", dir.display()), &e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory that others may pass through but not list.
+pub(crate) fn make_dir(dir: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(dir)
+        .map_err(|e| Error::internal(format_args!("make {}", dir.display()), &e))
+}

@@ -1,0 +1,116 @@
+//! Verbose answers: JSON under the key `info` with the names that containerd gives, which crictl and scripts parse.
+
+use std::collections::HashMap;
+
+use cricket_cri_api::v1;
+use cricket_image::Image;
+use cricket_pod::{ContainerRecord, ContainerState, PodView};
+use serde_json::{Value, json};
+
+use crate::Service;
+
+fn under_info(value: &Value) -> HashMap<String, String> {
+    HashMap::from([("info".to_owned(), value.to_string())])
+}
+
+/// A sandbox's.
+pub(crate) fn sandbox(service: &Service, pod: &PodView) -> HashMap<String, String> {
+    let sandbox = &pod.record.sandbox;
+    let monitor = pod.monitor.as_ref().map_or(0, cricket_pod::monitor_pid);
+    under_info(&json!({
+        "pid": sandbox.init.map_or(monitor, |(pid, _)| pid),
+        "processStatus": if monitor == 0 { "stopped" } else { "running" },
+        "netNamespaceClosed": sandbox.netns.is_none() || sandbox.network.is_none(),
+        "runtimeHandler": sandbox.handler,
+        "runtimeType": service.0.pods.handler_type(&sandbox.handler),
+        "networkNamespace": sandbox.netns,
+        "cniResult": sandbox.network.as_ref().map(|n| &n.result),
+        "config": sandbox_config(&sandbox.config.0),
+        "runtimeSpec": { "ociVersion": "1.2.1", "linux": { "namespaces": namespaces(pod) } },
+    }))
+}
+
+fn namespaces(pod: &PodView) -> Value {
+    let mut list = Vec::new();
+    if let Some(netns) = &pod.record.sandbox.netns {
+        list.push(json!({ "type": "network", "path": netns }));
+    }
+    Value::Array(list)
+}
+
+/// A container's.
+pub(crate) fn container(service: &Service, pod: &PodView, record: &ContainerRecord) -> HashMap<String, String> {
+    let sandbox = &pod.record.sandbox.id;
+    let pid = match &record.state {
+        ContainerState::Running(running) => running.pid,
+        _ => 0,
+    };
+    under_info(&json!({
+        "sandboxID": sandbox.as_str(),
+        "pid": pid,
+        "removing": false,
+        "snapshotKey": record.id.as_str(),
+        "snapshotter": "overlayfs",
+        "runtimeType": service.0.pods.handler_type(&pod.record.sandbox.handler),
+        "config": container_config(&record.config.0),
+        "runtimeSpec": service.0.pods.runtime_spec(sandbox, &record.id),
+    }))
+}
+
+/// An image's.
+pub(crate) fn image(image: &Image) -> HashMap<String, String> {
+    let spec: Value = serde_json::from_slice(&image.config_json).unwrap_or(Value::Null);
+    under_info(&json!({ "chainID": image.chain_id.as_str(), "imageSpec": spec }))
+}
+
+/// The runtime's own, with `config` and `cniconfig` as keys of their own.
+pub(crate) fn status(service: &Service) -> HashMap<String, String> {
+    let shared = service.0.pods.shared();
+    let last = shared.cni.ready().err().map_or_else(|| "OK".to_owned(), |e| e.to_string());
+    HashMap::from([
+        ("config".to_owned(), service.0.config.config.to_string()),
+        ("cniconfig".to_owned(), shared.cni.config_json().to_string()),
+        ("lastCNILoadStatus".to_owned(), last),
+    ])
+}
+
+fn sandbox_config(c: &v1::PodSandboxConfig) -> Value {
+    let m = c.metadata.clone().unwrap_or_default();
+    json!({
+        "metadata": { "name": m.name, "uid": m.uid, "namespace": m.namespace, "attempt": m.attempt },
+        "hostname": c.hostname,
+        "log_directory": c.log_directory,
+        "dns_config": c.dns_config.as_ref().map(|d| json!({ "servers": d.servers, "searches": d.searches, "options": d.options })),
+        "port_mappings": c.port_mappings.iter().map(|p| json!({
+            "protocol": p.protocol, "container_port": p.container_port, "host_port": p.host_port, "host_ip": p.host_ip,
+        })).collect::<Vec<_>>(),
+        "labels": c.labels,
+        "annotations": c.annotations,
+        "linux": c.linux.as_ref().map(|l| json!({ "cgroup_parent": l.cgroup_parent, "sysctls": l.sysctls })),
+    })
+}
+
+fn container_config(c: &v1::ContainerConfig) -> Value {
+    let m = c.metadata.clone().unwrap_or_default();
+    let mount = |m: &v1::Mount| {
+        json!({
+            "container_path": m.container_path, "host_path": m.host_path, "readonly": m.readonly,
+            "propagation": m.propagation, "selinux_relabel": m.selinux_relabel,
+        })
+    };
+    json!({
+        "metadata": { "name": m.name, "attempt": m.attempt },
+        "image": c.image.as_ref().map(|i| json!({ "image": i.image, "user_specified_image": i.user_specified_image })),
+        "command": c.command,
+        "args": c.args,
+        "working_dir": c.working_dir,
+        "envs": c.envs.iter().map(|e| json!({ "key": e.key, "value": e.value })).collect::<Vec<_>>(),
+        "mounts": c.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "labels": c.labels,
+        "annotations": c.annotations,
+        "log_path": c.log_path,
+        "stdin": c.stdin,
+        "stdin_once": c.stdin_once,
+        "tty": c.tty,
+    })
+}

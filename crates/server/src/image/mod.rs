@@ -1,0 +1,64 @@
+//! ImageService: which file answers which RPC.
+
+mod image_fs_info;
+mod image_status;
+mod list_images;
+mod pull_image;
+mod remove_image;
+
+use std::pin::Pin;
+
+use cricket_cri_api::v1;
+use cricket_cri_api::v1::image_service_server::ImageService;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::Service;
+use crate::instrument::answer;
+
+#[tonic::async_trait]
+impl ImageService for Service {
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        answer("ListImages", list_images::handle(self, request.into_inner())).await
+    }
+
+    type StreamImagesStream = Pin<Box<dyn Stream<Item = Result<v1::StreamImagesResponse, Status>> + Send>>;
+
+    async fn stream_images(
+        &self,
+        _: Request<v1::StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        Err(Status::unimplemented("StreamImages is not implemented by this version of cricket"))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Result<Response<v1::ImageStatusResponse>, Status> {
+        answer("ImageStatus", image_status::handle(self, request.into_inner())).await
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        answer("PullImage", pull_image::handle(self, request.into_inner())).await
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
+        answer("RemoveImage", remove_image::handle(self, request.into_inner())).await
+    }
+
+    async fn image_fs_info(
+        &self,
+        request: Request<v1::ImageFsInfoRequest>,
+    ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
+        answer("ImageFsInfo", image_fs_info::handle(self, request.into_inner())).await
+    }
+}

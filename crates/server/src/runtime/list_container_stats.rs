@@ -1,0 +1,14 @@
+//! ListContainerStats.
+
+use cricket_cri_api::v1;
+use cricket_pod::Error;
+
+use crate::Service;
+
+pub(super) async fn handle(
+    service: &Service,
+    request: v1::ListContainerStatsRequest,
+) -> Result<v1::ListContainerStatsResponse, Error> {
+    let stats = service.0.pods.list_container_stats(request.filter.unwrap_or_default()).await?;
+    Ok(v1::ListContainerStatsResponse { stats })
+}

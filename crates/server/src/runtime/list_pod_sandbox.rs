@@ -1,0 +1,25 @@
+//! ListPodSandbox.
+
+use cricket_cri_api::v1;
+use cricket_pod::Error;
+
+use crate::Service;
+use crate::convert::{filter, sandbox};
+
+pub(super) async fn handle(
+    service: &Service,
+    request: v1::ListPodSandboxRequest,
+) -> Result<v1::ListPodSandboxResponse, Error> {
+    let filter = request.filter.unwrap_or_default();
+    let mut items: Vec<v1::PodSandbox> = service
+        .0
+        .pods
+        .list()
+        .iter()
+        .map(|pod| sandbox::item(pod))
+        .filter(|item| filter::sandbox(&filter, item))
+        .collect();
+    items.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
+    filter::unambiguous("pod sandbox", &filter.id, items.iter().map(|i| i.id.as_str()))?;
+    Ok(v1::ListPodSandboxResponse { items })
+}

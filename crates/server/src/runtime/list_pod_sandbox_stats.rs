@@ -1,0 +1,14 @@
+//! ListPodSandboxStats.
+
+use cricket_cri_api::v1;
+use cricket_pod::Error;
+
+use crate::Service;
+
+pub(super) async fn handle(
+    service: &Service,
+    request: v1::ListPodSandboxStatsRequest,
+) -> Result<v1::ListPodSandboxStatsResponse, Error> {
+    let stats = service.0.pods.list_sandbox_stats(request.filter.unwrap_or_default()).await?;
+    Ok(v1::ListPodSandboxStatsResponse { stats })
+}

@@ -1,0 +1,11 @@
+//! RuntimeConfig: the cgroup driver, said explicitly (the zero value means systemd and overrides the kubelet's own).
+
+use cricket_cri_api::v1;
+use cricket_pod::Error;
+
+use crate::Service;
+
+pub(super) async fn handle(_: &Service, _: v1::RuntimeConfigRequest) -> Result<v1::RuntimeConfigResponse, Error> {
+    let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs.into() };
+    Ok(v1::RuntimeConfigResponse { linux: Some(linux) })
+}
