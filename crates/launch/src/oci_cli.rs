@@ -1,0 +1,216 @@
+//! A container by an OCI runtime's binary (runc, crun, youki and others with runc's command line).
+//!
+//! `create` gets descriptors 0–2 of the helper, which become the container's. The init that it leaves is adopted by
+//! the helper's parent, a subreaper, once the runtime has ended.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cricket_process::Pidfd;
+use cricket_wire::launch_config::{OciAction, OciCliConfig, SYSTEM_PATH};
+
+use crate::error::Error;
+use crate::report::Reporter;
+use crate::youki::Console;
+
+/// Most of a runtime's log that is read.
+const MAX_LOG: u64 = 64 * 1024;
+/// SIGKILL.
+const KILL: i32 = 9;
+
+pub(crate) fn run(config: &OciCliConfig, reporter: &mut Reporter) -> Result<(), Error> {
+    let runtime = Runtime { config, binary: find_binary(&config.binary)?, files: config.bundle.join(".launch") };
+    match config.action {
+        OciAction::Run { terminal } => runtime.create_and_start(terminal, reporter),
+        OciAction::Kill { signal } => {
+            runtime.simple(&["kill", &config.id, &signal.to_string()])?;
+            reporter.made(0, None)
+        }
+        OciAction::Delete => {
+            runtime.delete()?;
+            reporter.made(0, None)
+        }
+    }
+}
+
+/// The binary's path; an error names where it was looked for.
+fn find_binary(name: &str) -> Result<PathBuf, Error> {
+    if name.contains('/') {
+        let path = PathBuf::from(name);
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(Error::host(format!("the OCI runtime {name} is not there")))
+        };
+    }
+    let found = SYSTEM_PATH.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| Error::host(format!("the OCI runtime {name:?} is in none of {}", SYSTEM_PATH.join(", "))))
+}
+
+/// One runtime and one container; its files are removed when dropped.
+struct Runtime<'a> {
+    config: &'a OciCliConfig,
+    binary: PathBuf,
+    files: PathBuf,
+}
+
+impl Runtime<'_> {
+    fn create_and_start(&self, terminal: bool, reporter: &mut Reporter) -> Result<(), Error> {
+        self.make_files()?;
+        let console = terminal.then(|| Console::listen(&self.files)).transpose()?;
+        let pid_file = self.files.join("pid");
+        let mut create = self.command()?;
+        create.arg("create").arg("--bundle").arg(&self.config.bundle).arg("--pid-file").arg(&pid_file);
+        if let Some(console) = &console {
+            create.arg("--console-socket").arg(console.path());
+            // A runtime refuses a terminal for a container whose own stdio is used.
+            create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        create.arg(&self.config.id);
+        self.check(create, "create")?;
+        let made = (|| {
+            let pid = read_pid(&pid_file)?;
+            let init = Pidfd::open(pid).map_err(|e| Error::host(e.to_line()))?;
+            reporter.made(pid, console.map(Console::receive).transpose()?)?;
+            let started = self.simple(&["start", &self.config.id]);
+            if started.is_err() {
+                let _ = init.send_signal(KILL);
+            }
+            started
+        })();
+        if made.is_err() {
+            // The reason of the failure is worth more than that of this one.
+            let _ = self.delete();
+        }
+        made
+    }
+
+    fn delete(&self) -> Result<(), Error> {
+        match self.simple(&["delete", "--force", &self.config.id]) {
+            Err(e) if e.to_string().contains("does not exist") => Ok(()),
+            done => done,
+        }
+    }
+
+    /// A command that starts no process of the container's.
+    fn simple(&self, args: &[&str]) -> Result<(), Error> {
+        self.make_files()?;
+        let mut command = self.command()?;
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.check(command, args[0])
+    }
+
+    fn command(&self) -> Result<Command, Error> {
+        let root = &self.config.root;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .map_err(|e| Error::io(format!("make {}", root.display()), e))?;
+        let mut command = Command::new(&self.binary);
+        // Hooks and the runtime's own helpers look programs up.
+        command.env_clear().env("PATH", SYSTEM_PATH.join(":")).current_dir("/");
+        command.arg("--root").arg(root).arg("--log").arg(self.log()).arg("--log-format").arg("json");
+        if self.config.systemd_cgroup {
+            command.arg("--systemd-cgroup");
+        }
+        Ok(command)
+    }
+
+    fn check(&self, mut command: Command, verb: &str) -> Result<(), Error> {
+        let _ = fs::remove_file(self.log());
+        let name = self.binary.display();
+        let status = command.status().map_err(|e| Error::io(format!("run {name}"), e))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(blame(&match last_error(&self.log()) {
+            Some(message) => format!("{name} {verb}: {message}"),
+            None => format!("{name} {verb}: {status}"),
+        }))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.files.join("log.json")
+    }
+
+    fn make_files(&self) -> Result<(), Error> {
+        let dir = &self.files;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|e| Error::io(format!("make {}", dir.display()), e))
+    }
+}
+
+impl Drop for Runtime<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.files);
+    }
+}
+
+fn read_pid(file: &Path) -> Result<i32, Error> {
+    let text = fs::read_to_string(file).map_err(|e| Error::io(format!("read {}", file.display()), e))?;
+    let pid = text.trim().parse().ok().filter(|pid| *pid > 0);
+    pid.ok_or_else(|| Error::host(format!("{} holds no pid: {text:?}", file.display())))
+}
+
+/// The last error of a runtime's JSON log.
+fn last_error(log: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    fs::File::open(log).ok()?.take(MAX_LOG).read_to_string(&mut text).ok()?;
+    let message = |line: &str| {
+        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_error = ["error", "fatal"].contains(&entry["level"].as_str()?);
+        is_error.then(|| entry["msg"].as_str().map(|m| m.trim().to_owned()))?
+    };
+    text.lines().rev().find_map(message)
+}
+
+/// Whose fault a runtime's message is: runc and crun say it in words.
+fn blame(message: &str) -> Error {
+    let lower = message.to_lowercase();
+    let is_missing = ["executable file not found", "no such file or directory"].iter().any(|w| lower.contains(w));
+    let about_command = lower.contains("exec: ") || lower.contains("executable file");
+    match (about_command, is_missing) {
+        (true, true) => Error::command(message, 127),
+        (true, false) => Error::command(message, 126),
+        _ => Error::host(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_log() {
+        let dir = tempfile::tempdir().expect("directory");
+        let log = dir.path().join("log");
+        let lines = concat!(
+            r#"{"level":"warning","msg":"w","time":"t"}"#,
+            "\n",
+            r#"{"level":"error","msg":"first"}"#,
+            "\n",
+            r#"{"level":"error","msg":"runc create failed: exec: \"foo\": executable file not found in $PATH\n"}"#,
+            "\n",
+            "garbage\n",
+        );
+        fs::write(&log, lines).expect("write");
+        let message = last_error(&log).expect("one");
+        assert_eq!(message, "runc create failed: exec: \"foo\": executable file not found in $PATH");
+        let failure = blame(&message).into_failure();
+        assert_eq!((failure.blame(), failure.shell_status), (cricket_wire::helper::Blame::Command, 127));
+        assert_eq!(blame("mkdir /x: no such file or directory").into_failure().shell_status, 0);
+        assert_eq!(last_error(dir.path()), None);
+    }
+
+    #[test]
+    fn a_missing_binary_is_named() {
+        let error = find_binary("no-such-runtime").expect_err("missing").to_string();
+        assert!(error.contains("no-such-runtime") && error.contains("/usr/bin"), "{error}");
+        assert!(find_binary("/no/runc").expect_err("missing").to_string().contains("/no/runc"));
+        assert_eq!(find_binary("sh").expect("sh").file_name().expect("name"), "sh");
+    }
+}
