@@ -95,6 +95,12 @@ impl Set {
         Self(self.0 & other.0)
     }
 
+    /// Those in either.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Those of this set that the other one lacks.
     #[must_use]
     pub fn difference(self, other: Self) -> Self {

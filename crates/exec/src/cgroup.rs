@@ -1,0 +1,80 @@
+//! How the child gets into its control groups.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use cricket_wire::exec_config::CgroupJoin;
+use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+
+use crate::clone::{Clone, Side};
+use crate::descriptor;
+use crate::failure::{Doing, Failure};
+
+/// `CGROUP2_SUPER_MAGIC` of linux/magic.h.
+const CGROUP2: u64 = 0x6367_7270;
+
+/// The groups with their descriptors.
+pub(crate) enum Groups {
+    Stay,
+    Tasks(Vec<File>),
+    Directory(BorrowedFd<'static>),
+}
+
+impl Groups {
+    pub(crate) fn open(join: &CgroupJoin) -> Result<Self, Failure> {
+        Ok(match join {
+            CgroupJoin::Stay => Self::Stay,
+            CgroupJoin::DirectoryFd(fd) => Self::Directory(descriptor::borrow(*fd)?),
+            CgroupJoin::TasksFds(fds) => Self::Tasks(
+                fds.iter()
+                    .map(|fd| Ok(File::from(descriptor::borrow(*fd)?.try_clone_to_owned().doing("use a cgroup")?)))
+                    .collect::<Result<_, Failure>>()?,
+            ),
+        })
+    }
+
+    /// Clones, in the directory's group. When that one cannot hold processes, in the group that `instead` opens.
+    pub(crate) fn clone(
+        &self,
+        new_pid_namespace: bool,
+        instead: impl FnOnce() -> Result<OwnedFd, Failure>,
+    ) -> Result<Side, Failure> {
+        let Self::Directory(directory) = self else {
+            return Clone { new_pid_namespace, cgroup: None }.run().doing("clone");
+        };
+        match (Clone { new_pid_namespace, cgroup: Some(*directory) }).run() {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                let other = instead()?;
+                let cgroup = Some(std::os::fd::AsFd::as_fd(&other));
+                Clone { new_pid_namespace, cgroup }.run().doing("clone into the container's cgroup")
+            }
+            result => result.doing("clone into the cgroup"),
+        }
+    }
+
+    /// In the child, which has one thread: joins the v1 groups. A thread moves without waiting for other processors,
+    /// as writing to `cgroup.procs` would.
+    pub(crate) fn join(&mut self) -> Result<(), Failure> {
+        if let Self::Tasks(files) = self {
+            for file in files {
+                file.write_all(b"0").doing("join a cgroup")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The v2 group of the process whose `/proc/PID/cgroup` has this text.
+pub(crate) fn own_group_of(cgroup_file: &str) -> Result<OwnedFd, Failure> {
+    let path = cgroup_file.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = path.ok_or_else(|| Failure::host("the container has no cgroup v2"))?;
+    for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(directory) = openat(CWD, format!("{mount}{path}"), flags, Mode::empty()) else { continue };
+        if fstatfs(&directory).doing("look at a cgroup")?.f_type as u64 == CGROUP2 {
+            return Ok(directory);
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::NotFound)).doing(&format!("open the container's cgroup {path}"))
+}

@@ -1,0 +1,114 @@
+//! Executes a command in a running container: the helper's side.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use cricket_process::caps::{self, Set};
+use cricket_process::namespaces::Kinds;
+use cricket_process::{oom, seccomp};
+use cricket_wire::exec_config::{CommandConfig, SeccompConfig};
+use cricket_wire::helper::{MAX_REPORT, Report};
+use cricket_wire::packet::{self, PacketError};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::cgroup::{Groups, own_group_of};
+use crate::child::Child;
+use crate::clone::Side;
+use crate::failure::{Doing, Failure};
+use crate::lookup::Command;
+use crate::target::Target;
+use crate::{Made, descriptor};
+
+/// Largest seccomp program in bytes: what the kernel takes.
+const MAX_PROGRAM: usize = 4096 * 8;
+
+/// Starts the command and waits until it executes.
+pub(crate) fn execute(config: &CommandConfig) -> Result<Made, Failure> {
+    let target = Target::open(config.target_fd)?;
+    // The kernel's answers to joining something that ends meanwhile are many, and none of them means it alone.
+    start(config, &target).map_err(|failure| match failure.is_host() && !target.pidfd.is_alive().unwrap_or(true) {
+        true => Failure::gone(),
+        false => failure,
+    })
+}
+
+fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
+    let command = Command::new(&config.args, &config.env)?;
+    let mut groups = Groups::open(&config.cgroup)?;
+    let capabilities = capabilities(config, target)?;
+    let program = config.seccomp.as_ref().map(read_program).transpose()?;
+    // The child inherits the score; its own file could not be found any more from inside.
+    if let Some(score) = config.oom_score_adj {
+        set_oom_score(score)?;
+    }
+    let (ours, theirs) = channel()?;
+    // Before the clone, because only children enter a PID namespace.
+    if target.namespaces.contains(Kinds::PID) {
+        target.pidfd.join_namespaces(Kinds::PID)?;
+    }
+    match groups.clone(false, || own_group_of(&target.cgroups()?))? {
+        Side::Child => {
+            drop(ours);
+            Child { config, target, capabilities, program, command: &command }.run(&mut groups, theirs.as_fd())
+        }
+        Side::Parent(pid) => {
+            drop(theirs);
+            let terminal = outcome(&ours)?;
+            Ok(Made { pid, terminal })
+        }
+    }
+}
+
+/// What the command gets: no more than the container's init, and no more than there is to give.
+fn capabilities(config: &CommandConfig, target: &Target) -> Result<Set, Failure> {
+    let (wanted, unknown) = Set::from_names(&config.capabilities);
+    if let Some(name) = unknown.first() {
+        return Err(Failure::host(format!("unknown capability {name:?}")));
+    }
+    let wanted = wanted.intersection(target.bounding);
+    // In a user namespace of its own the child starts with all of them.
+    Ok(if target.namespaces.contains(Kinds::USER) { wanted } else { caps::clamp(wanted)?.0 })
+}
+
+fn read_program(config: &SeccompConfig) -> Result<(seccomp::Program, u32), Failure> {
+    let file = File::from(descriptor::borrow(config.program_fd)?.try_clone_to_owned().doing("use a seccomp program")?);
+    let mut bytes = vec![0; MAX_PROGRAM + 1];
+    let mut length = 0;
+    // The offset of the descriptor is shared with others who read the same program.
+    loop {
+        match file.read_at(&mut bytes[length..], length as u64).doing("read the seccomp program")? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    bytes.truncate(length);
+    Ok((seccomp::Program::from_bytes(bytes)?, config.flags))
+}
+
+/// Sets this process's own score, which its child inherits.
+pub(crate) fn set_oom_score(score: i32) -> Result<(), Failure> {
+    let mut file =
+        File::options().read(true).write(true).open("/proc/self/oom_score_adj").doing("set oom_score_adj")?;
+    oom::set(&mut file, score)?;
+    Ok(())
+}
+
+/// Two ends: the helper's and the child's.
+pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Failure> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).doing("make a channel")
+}
+
+/// Reads what the child says until it executes, which closes the channel.
+pub(crate) fn outcome(channel: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    let mut buffer = vec![0; MAX_REPORT];
+    let mut terminal = None;
+    loop {
+        match packet::receive::<Report>(channel, &mut buffer) {
+            Ok((Report { error: Some(failure), .. }, _)) => return Err(failure.into()),
+            Ok((_, fds)) => terminal = fds.into_iter().next(),
+            Err(PacketError::Closed) => return Ok(terminal),
+            Err(error) => return Err(Failure::host(format!("hear from the child: {error}"))),
+        }
+    }
+}
