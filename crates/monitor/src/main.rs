@@ -1,3 +1,7 @@
-//! Owns the stdio, logs and exit codes of one pod's containers.
+//! The program: `cricket-monitor SANDBOX_ID`, with its listening socket as descriptor 3.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cricket_monitor::main()
+}

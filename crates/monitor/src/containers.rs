@@ -1,0 +1,323 @@
+//! Containers: made by a helper, looked after, ended.
+//!
+//! ```text
+//! Making ──helper reported, log open──▶ Running ──init ended──▶ Ending ──cgroup empty, output written──▶ Exited
+//!    └▶ (failed: forgotten)                                       record, reap, event
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cricket_process::{ExitStatus, Pidfd};
+use cricket_wire::helper::{Failure, Report};
+use cricket_wire::{Code, ContainerState, ExitFacts, Exited, Failed, Phase, ResponseKind, Run, Started, Stream};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::cgroup;
+use crate::jobs::host_failure;
+use crate::log::Command;
+use crate::log::time::unix_nanos;
+use crate::record;
+use crate::supervisor::{Source, Supervisor};
+use crate::timers::Timer;
+use crate::wait;
+
+/// How long the last output of a container may take.
+const DRAIN: Duration = Duration::from_secs(2);
+/// When even the log thread does not answer: it is stuck in a write.
+const GIVE_UP: Duration = Duration::from_millis(2500);
+/// Looks at what is left in the cgroup of an ended container; together two seconds.
+const SETTLE_LOOKS: u32 = 110;
+
+/// Where a container is; see the module's diagram.
+pub(crate) enum State {
+    /// Waits for its helper and for its log.
+    Making { log_open: bool, reported: bool },
+    /// Its init lives.
+    Running { token: u64 },
+    /// Its init has ended with this status (`None`: nobody knows) and is not reaped.
+    Ending { status: Option<ExitStatus>, looks: u32, draining: bool },
+    /// Over.
+    Exited(ExitFacts),
+}
+
+/// A container.
+pub(crate) struct Container {
+    pub(crate) run: Run,
+    pub(crate) state: State,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Option<Arc<OwnedFd>>,
+    pub(crate) stdio: Vec<(Stream, Arc<OwnedFd>)>,
+    pub(crate) created_at: i64,
+    finished_at: i64,
+    /// Made by another monitor: not a child.
+    adopted: bool,
+    /// The log thread has it.
+    pub(crate) has_output: bool,
+    /// The job that makes it, or the request that gave it.
+    pub(crate) job: Option<u64>,
+    pub(crate) adopting: Option<(u64, u64)>,
+}
+
+impl Container {
+    pub(crate) fn new(run: Run, stdio: Vec<(Stream, Arc<OwnedFd>)>, has_output: bool) -> Self {
+        Self {
+            run,
+            state: State::Making { log_open: !has_output, reported: false },
+            pid: 0,
+            pidfd: None,
+            stdio,
+            created_at: 0,
+            finished_at: 0,
+            adopted: false,
+            has_output,
+            job: None,
+            adopting: None,
+        }
+    }
+
+    /// One that another monitor made.
+    pub(crate) fn adopted(run: Run, pid: i32, pidfd: Arc<OwnedFd>, created_at: i64) -> Self {
+        Self { pid, pidfd: Some(pidfd), created_at, adopted: true, ..Self::new(run, Vec::new(), true) }
+    }
+
+    /// Its init is the child with this PID, and not reaped.
+    pub(crate) fn is_parent_of(&self, pid: i32) -> bool {
+        self.pid == pid && !self.adopted && !matches!(self.state, State::Exited(_))
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.state, State::Ending { .. })
+    }
+
+    pub(crate) fn facts(&self) -> ContainerState {
+        let (phase, exit) = match &self.state {
+            State::Making { .. } => (Phase::Making, None),
+            State::Running { .. } | State::Ending { .. } => (Phase::Running, None),
+            State::Exited(facts) => (Phase::Exited, Some(*facts)),
+        };
+        ContainerState { container_id: self.run.container_id.clone(), phase: phase.into(), pid: self.pid, exit }
+    }
+
+    fn kill_cgroup(&self) -> usize {
+        self.run.cgroup.as_ref().map_or(0, |cgroup| cgroup::kill(Path::new(&cgroup.processes)))
+    }
+}
+
+impl Supervisor {
+    /// The helper of a container has reported or failed.
+    pub(crate) fn run_reported(&mut self, job: u64, key: u64, outcome: Result<(Report, Vec<OwnedFd>), Failure>) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        let opened = outcome.and_then(|(report, fds)| match Pidfd::open(report.pid) {
+            Ok(pidfd) => Ok((report, fds, pidfd)),
+            Err(error) => Err(host_failure(error.to_line())),
+        });
+        let (report, mut fds, pidfd) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => return self.run_failed(job, key, Code::Helper, failure.message.clone(), Some(failure)),
+        };
+        container.pid = report.pid;
+        container.pidfd = Some(Arc::new(pidfd.into()));
+        container.created_at = unix_nanos();
+        if container.run.tty {
+            let Some(master) = fds.pop().filter(|_| report.terminal) else {
+                let message = "the helper reported no terminal".to_owned();
+                return self.run_failed(job, key, Code::Host, message, None);
+            };
+            let master = Arc::new(master);
+            container.stdio.push((Stream::Terminal, master.clone()));
+            let add = rustix::io::ioctl_fionbio(&master, true)
+                .map_err(io::Error::from)
+                .and_then(|()| self.logs.send(Command::Add { key, stream: Stream::Terminal, fd: master }));
+            if let Err(error) = add {
+                return self.run_failed(job, key, Code::Host, format!("read the terminal: {error}"), None);
+            }
+        }
+        if let State::Making { reported, .. } = &mut container.state {
+            *reported = true;
+        }
+        self.run_if_made(key);
+    }
+
+    /// The log thread has opened a container's log, or not.
+    pub(crate) fn log_opened(&mut self, key: u64, error: Option<io::Error>) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        if let Some(error) = error {
+            let path = container.run.log.as_ref().map(|log| format!("{}/{}", log.directory, log.path));
+            let message = format!("open log {}: {error}", path.unwrap_or_default());
+            match (container.job, container.adopting) {
+                (Some(job), _) => self.run_failed(job, key, Code::Host, message, None),
+                (None, Some((client, request))) => {
+                    self.forget_making(key);
+                    self.refuse(client, request, Code::Host, message);
+                }
+                (None, None) => {}
+            }
+            return;
+        }
+        if let State::Making { log_open, .. } = &mut container.state {
+            *log_open = true;
+        }
+        self.run_if_made(key);
+    }
+
+    fn run_if_made(&mut self, key: u64) {
+        let Some(container) = self.containers.get(&key) else { return };
+        let (State::Making { log_open: true, reported: true }, Some(pidfd)) = (&container.state, &container.pidfd)
+        else {
+            return;
+        };
+        let pidfd = pidfd.clone();
+        let watched = self.watch(&pidfd, Source::Init(key));
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        let token = match watched {
+            Ok(token) => token,
+            Err(error) => {
+                let message = format!("watch process {}: {error}", container.pid);
+                return match container.job {
+                    Some(job) => self.run_failed(job, key, Code::Host, message, None),
+                    None => self.forget_making(key),
+                };
+            }
+        };
+        container.state = State::Running { token };
+        let (client, request, answer, mut fds) = match (container.job.take(), container.adopting.take()) {
+            (Some(job), _) => {
+                let streams = container.stdio.iter().map(|(stream, _)| i32::from(*stream)).collect();
+                let started = Started { pid: container.pid, streams, created_at: container.created_at };
+                let Some(entry) = self.jobs.get_mut(&job) else { return };
+                entry.done = true;
+                let (client, request) = (entry.client, entry.request);
+                self.retire(job);
+                (client, request, ResponseKind::Started(started), vec![pidfd])
+            }
+            (None, Some((client, request))) => (client, request, ResponseKind::Done(cricket_wire::Empty {}), vec![]),
+            (None, None) => return,
+        };
+        if let Some(container) = self.containers.get(&key).filter(|_| !fds.is_empty()) {
+            fds.extend(container.stdio.iter().map(|(_, fd)| fd.clone()));
+        }
+        self.answer(client, request, answer, fds);
+    }
+
+    /// Nothing comes of a container: what there is of it is killed, the request answered.
+    pub(crate) fn run_failed(&mut self, job: u64, key: u64, code: Code, message: String, failure: Option<Failure>) {
+        self.give_up_report(job);
+        self.forget_making(key);
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            entry.done = true;
+            let (client, request) = (entry.client, entry.request);
+            self.retire(job);
+            let failed = Failed { code: code.into(), message, failure };
+            self.answer(client, request, ResponseKind::Failed(failed), Vec::new());
+        }
+    }
+
+    fn forget_making(&mut self, key: u64) {
+        let Some(container) = self.containers.remove(&key) else { return };
+        if !container.adopted {
+            if let Some(pidfd) = &container.pidfd {
+                let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            }
+            container.kill_cgroup();
+        }
+        if container.has_output {
+            let _ = self.logs.send(Command::Finish { key, deadline: Instant::now() });
+        }
+        self.sweep = true;
+    }
+
+    /// A container's init has ended.
+    pub(crate) fn init_ended(&mut self, key: u64) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        let (State::Running { token }, Some(pidfd)) = (&container.state, container.pidfd.clone()) else { return };
+        let token = *token;
+        let status = match wait::look(&pidfd) {
+            Ok(None) => return,
+            Ok(Some(ended)) => Some(ended.status),
+            // An adopted one: the kernel keeps its status in the pidfd, once its parent has reaped it.
+            Err(_) => None,
+        };
+        container.finished_at = unix_nanos();
+        container.state = State::Ending { status, looks: 0, draining: false };
+        self.unwatch(&pidfd, token);
+        self.container_settle(key);
+    }
+
+    /// Kills what an ended init left behind (a host or shared PID namespace), then has the last output written.
+    pub(crate) fn container_settle(&mut self, key: u64) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        let left = container.kill_cgroup();
+        let State::Ending { status, looks, draining: draining @ false } = &mut container.state else { return };
+        if let (None, Some(pidfd)) = (&status, &container.pidfd) {
+            *status = pidfd
+                .try_clone()
+                .ok()
+                .and_then(|fd| Pidfd::from_fd(fd).ok())
+                .and_then(|pidfd| pidfd.exit_info().ok().flatten());
+        }
+        // Its parent may take a moment to reap an adopted one.
+        let unknown = status.is_none() && *looks < SETTLE_LOOKS / 4;
+        if (left > 0 || unknown) && *looks < SETTLE_LOOKS {
+            *looks += 1;
+            let delay = Duration::from_millis((1 << (*looks).min(5)).min(20));
+            self.timers.after(delay, Timer::ContainerSettle(key));
+            return;
+        }
+        *draining = true;
+        if !container.has_output {
+            return self.container_finished(key, 0);
+        }
+        self.timers.after(GIVE_UP, Timer::ContainerGiveUp(key));
+        if self.logs.send(Command::Finish { key, deadline: Instant::now() + DRAIN }).is_err() {
+            self.container_give_up(key);
+        }
+    }
+
+    /// The log thread does not answer in time: what is still in the pipes is lost.
+    pub(crate) fn container_give_up(&mut self, key: u64) {
+        let Some(container) = self.containers.get(&key).filter(|container| container.is_ending()) else { return };
+        let outputs = container.stdio.iter().filter(|(stream, _)| *stream != Stream::Stdin);
+        let lost = outputs.map(|(_, fd)| rustix::io::ioctl_fionread(fd).unwrap_or(0)).sum();
+        self.container_finished(key, lost);
+    }
+
+    /// The output is written: the container is over.
+    pub(crate) fn container_finished(&mut self, key: u64, bytes_lost: u64) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        let State::Ending { status, draining: true, .. } = container.state else { return };
+        let memory = container.run.cgroup.as_ref().map(|cgroup| cgroup.memory.as_str()).filter(|dir| !dir.is_empty());
+        let mut facts = ExitFacts {
+            exit_code: status.map_or(255, ExitStatus::shell_code),
+            signal: match status {
+                Some(ExitStatus::Signal(signal)) => signal.into(),
+                _ => 0,
+            },
+            oom_killed: memory.is_some_and(|directory| cgroup::oom_kills(Path::new(directory)) > 0),
+            created_at: container.created_at,
+            finished_at: container.finished_at,
+            bytes_lost,
+            unknown: status.is_none(),
+            unrecorded: false,
+        };
+        if !container.run.exit_path.is_empty()
+            && let Err(error) = record::write(Path::new(&container.run.exit_path), &facts)
+        {
+            eprintln!("cricket-monitor: write {}: {error}", container.run.exit_path);
+            facts.unrecorded = true;
+        }
+        if let Some(pidfd) = container.pidfd.take()
+            && !container.adopted
+        {
+            let _ = wait::reap(pidfd.as_fd());
+        }
+        container.stdio.clear();
+        container.state = State::Exited(facts);
+        let container_id = container.run.container_id.clone();
+        self.sweep = true;
+        self.broadcast(&ResponseKind::Exited(Exited { container_id, facts: Some(facts) }));
+    }
+}
