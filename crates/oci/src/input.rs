@@ -168,7 +168,7 @@ pub enum Propagation {
 pub trait MountFacts {
     /// What `path` leads to.
     fn kind(&self, path: &Path) -> PathKind;
-    /// The propagation of the mount that `path` is on.
+    /// The propagation of the mount that `path` is on, or its closest ancestor that exists.
     fn propagation(&self, path: &Path) -> Propagation;
     /// The device node at `path` (links followed), or every one below it when it is a directory; empty when none.
     fn devices(&self, path: &Path) -> Vec<HostDevice>;
@@ -211,7 +211,7 @@ pub struct ContainerInput<'a> {
     pub namespaces: NamespacePaths,
     /// `linux.cgroupsPath`.
     pub cgroups_path: String,
-    /// The name of the host: HOSTNAME of host-network containers whose pod gives none.
+    /// The name of the host: HOSTNAME of containers whose pod gives none.
     pub host_name: &'a str,
     /// The host.
     pub host: &'a HostFacts,

@@ -78,11 +78,6 @@ pub(crate) fn container_modes(config: &v1::ContainerConfig, sandbox: &v1::PodSan
     Ok(own)
 }
 
-/// Whether the sandbox is on the host's network.
-pub(crate) fn host_network(sandbox: &v1::PodSandboxConfig) -> Result<bool> {
-    Ok(sandbox_modes(sandbox)?.network == NamespaceMode::Node)
-}
-
 /// `linux.namespaces`; one that is missing there is shared with the host.
 pub(crate) fn namespaces(input: &ContainerInput<'_>, privileged: bool) -> Result<Vec<LinuxNamespace>> {
     let own = container_modes(input.config, input.sandbox)?;

@@ -142,6 +142,11 @@ pub fn merge_update(
         hugepage_limits: current.hugepage_limits.clone(),
         unified: current.unified.clone(),
     };
+    let (limit, swap) = (merged.memory_limit_in_bytes, merged.memory_swap_limit_in_bytes);
+    if update.memory_swap_limit_in_bytes == 0 && limit > 0 && swap > 0 && swap < limit {
+        // The old limit of memory and swap together leaves no room for the new memory limit: follow it.
+        merged.memory_swap_limit_in_bytes = 0;
+    }
     for limit in &update.hugepage_limits {
         match merged.hugepage_limits.iter_mut().find(|known| known.page_size == limit.page_size) {
             Some(known) => known.limit = limit.limit,
@@ -150,4 +155,58 @@ pub fn merge_update(
     }
     merged.unified.extend(update.unified.clone());
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(memory: i64, swap: i64) -> v1::LinuxContainerResources {
+        v1::LinuxContainerResources {
+            memory_limit_in_bytes: memory,
+            memory_swap_limit_in_bytes: swap,
+            ..Default::default()
+        }
+    }
+
+    fn swap(memory: i64, swap: i64, swap_accounting: bool) -> Option<i64> {
+        let host = HostFacts { swap_accounting, ..Default::default() };
+        linux_resources(&limits(memory, swap), &host).unwrap().memory().as_ref().and_then(|memory| memory.swap())
+    }
+
+    #[test]
+    fn containers_do_not_swap_unless_told() {
+        assert_eq!(swap(100, 0, true), Some(100));
+        assert_eq!(swap(100, 150, true), Some(150));
+        assert_eq!(swap(100, -1, true), Some(-1));
+        assert_eq!(swap(100, 150, false), None);
+        assert_eq!(swap(0, 0, true), None);
+    }
+
+    #[test]
+    fn nothing_given_sets_nothing() {
+        let none = linux_resources(&Default::default(), &HostFacts::default()).unwrap();
+        assert_eq!(none, LinuxResources::default());
+    }
+
+    #[test]
+    fn zero_means_unchanged() {
+        let page = |size: &str, limit| v1::HugepageLimit { page_size: size.into(), limit };
+        let current = v1::LinuxContainerResources {
+            cpu_shares: 10,
+            cpuset_cpus: "0".into(),
+            hugepage_limits: vec![page("2MB", 1)],
+            unified: [("a.b".to_owned(), "1".to_owned())].into(),
+            ..limits(100, 120)
+        };
+        assert_eq!(merge_update(&current, &Default::default()), current);
+        let cpuset = v1::LinuxContainerResources { cpuset_cpus: "1".into(), ..Default::default() };
+        let merged = merge_update(&current, &cpuset);
+        assert_eq!(merged, v1::LinuxContainerResources { cpuset_cpus: "1".into(), ..current.clone() });
+        let pages =
+            v1::LinuxContainerResources { hugepage_limits: vec![page("1GB", 2), page("2MB", 3)], ..limits(200, 0) };
+        let merged = merge_update(&current, &pages);
+        assert_eq!(merged.hugepage_limits, [page("2MB", 3), page("1GB", 2)]);
+        assert_eq!((merged.memory_limit_in_bytes, merged.memory_swap_limit_in_bytes), (200, 0));
+    }
 }

@@ -57,10 +57,8 @@ fn process(
     let base = input.handler.base_spec.as_ref().and_then(|base| base.process().as_ref());
     let base_env = base.and_then(|base| base.env().clone()).unwrap_or_default();
     let base_rlimits = base.and_then(|base| base.rlimits().clone()).unwrap_or_default();
-    let hostname = match input.sandbox.hostname.as_str() {
-        "" if namespaces::host_network(input.sandbox)? => input.host_name,
-        name => name,
-    };
+    // A new UTS namespace begins with the host's name, and so does a pod on the host's network.
+    let hostname = if input.sandbox.hostname.is_empty() { input.host_name } else { &input.sandbox.hostname };
     let defaults = env::Defaults { hostname, home: &user.home, tty: input.config.tty };
     let default_caps = input.handler.default_capabilities.as_deref();
     let score = input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map_or(0, |r| r.oom_score_adj);
