@@ -112,14 +112,15 @@ impl BlobStream {
                         return Ok(Some(bytes));
                     }
                 }
-                Ok(None) => {
-                    let text = format!("the transfer ended after {} of {} bytes", self.offset, self.size);
-                    Failure::new(Cause::Unavailable, text)
-                }
-                Err(failure) => failure,
+                Ok(None) => Failure::new(Cause::Unavailable, format!("the transfer ended {}", self.position())),
+                Err(failure) => Failure::new(failure.cause, format!("{} {}", failure.text, self.position())),
             };
             self.broke(failure);
         }
+    }
+
+    fn position(&self) -> String {
+        format!("after {} of {} bytes", self.offset, self.size)
     }
 
     fn what(&self) -> String {

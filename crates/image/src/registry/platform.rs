@@ -136,6 +136,6 @@ mod tests {
     fn the_host_runs_its_own_images() {
         let host = Platform::host();
         assert_eq!(host.rank(&host), Some(0));
-        assert_eq!(host.rank(&Platform { variant: String::new(), ..host.clone() }).is_some(), true);
+        assert!(host.rank(&Platform { variant: String::new(), ..host.clone() }).is_some());
     }
 }
