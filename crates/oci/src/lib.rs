@@ -11,6 +11,7 @@
 //! checked, and what this host cannot enforce is refused, never skipped.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on panics"))]
 
 mod annotations;
 mod args;

@@ -86,7 +86,7 @@ fn process(
         .set_apparmor_profile(security::apparmor(context, input.host)?)
         .set_oom_score_adj(Some(limits::oom_score_adj(score, input.host)?))
         .set_selinux_label(security::selinux(context, input.host)?.map(|(process, _)| process))
-        .set_io_priority(base.and_then(|base| base.io_priority().clone()))
+        .set_io_priority(base.and_then(|base| *base.io_priority()))
         .set_scheduler(base.and_then(|base| base.scheduler().clone()))
         .set_exec_cpu_affinity(base.and_then(|base| base.exec_cpu_affinity().clone()));
     Ok(process)

@@ -1,5 +1,7 @@
 //! What a container gets, row by row.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What is refused, each by the name of its field and with the right kind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use cricket_cri_api::v1;

@@ -1,5 +1,7 @@
 //! Users, groups and their names, from requests and from hostile images.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use cricket_cri_api::v1;

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn dangerous_calls_are_denied_and_common_ones_are_not() {
         let all: Capabilities = BY_CAPABILITY.iter().map(|(capability, _)| *capability).collect();
-        for name in ["io_uring_setup", "kexec_load", "userfaultfd", "swapon", "nfsservctl", "pivot_root"] {
+        for name in ["io_uring_setup", "kexec_load", "userfaultfd", "swapon", "nfsservctl", "pivot_root", "keyctl"] {
             assert!(!allows(&profile(&[]), name, 0), "{name}");
         }
         for name in ["kexec_load", "swapon"] {

@@ -63,12 +63,12 @@ const PROCESSES: &[&str] = &[
     "waitid", "waitpid",
 ];
 
-/// Credentials, keys and self-restriction: the kernel checks each use.
+/// Credentials and self-restriction: the kernel checks each use. Keyrings are left out: they are the host's, by user.
 #[rustfmt::skip]
 const IDENTITY: &[&str] = &[
-    "add_key", "capget", "capset", "getegid", "getegid32", "geteuid", "geteuid32", "getgid", "getgid32", "getgroups",
-    "getgroups32", "getrandom", "getresgid", "getresgid32", "getresuid", "getresuid32", "getuid", "getuid32", "keyctl",
-    "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "request_key", "seccomp", "setfsgid",
+    "capget", "capset", "getegid", "getegid32", "geteuid", "geteuid32", "getgid", "getgid32", "getgroups",
+    "getgroups32", "getrandom", "getresgid", "getresgid32", "getresuid", "getresuid32", "getuid", "getuid32", 
+    "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp", "setfsgid",
     "setfsgid32", "setfsuid", "setfsuid32", "setgid", "setgid32", "setgroups", "setgroups32", "setregid", "setregid32",
     "setresgid", "setresgid32", "setresuid", "setresuid32", "setreuid", "setreuid32", "setuid", "setuid32",
 ];
