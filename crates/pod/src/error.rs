@@ -41,10 +41,7 @@ impl Error {
     }
 
     /// Wraps another crate's error, keeping its kind.
-    pub fn from_kinded<E: Kinded>(what: impl Display, cause: &E) -> Self
-    where
-        E: Sized,
-    {
+    pub fn from_kinded<E: Kinded>(what: impl Display, cause: &E) -> Self {
         Self::caused(cause.kind(), what, cause)
     }
 

@@ -19,6 +19,9 @@ pub(crate) struct Program {
     pub(crate) flags: u32,
 }
 
+/// Programs by the hash of their profile, each with the profile itself.
+type Known = HashMap<u64, (String, Arc<Program>)>;
+
 /// Programs kept at most; beyond that all are dropped and compiled anew when asked for.
 const KEPT: usize = 256;
 
@@ -27,7 +30,7 @@ const KEPT: usize = 256;
 /// # Errors
 /// When the profile does not compile.
 pub(crate) fn program(spec: &Spec) -> Result<Option<Arc<Program>>> {
-    static PROGRAMS: OnceLock<Mutex<HashMap<u64, (String, Arc<Program>)>>> = OnceLock::new();
+    static PROGRAMS: OnceLock<Mutex<Known>> = OnceLock::new();
     let Some(profile) = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()) else { return Ok(None) };
     let text = serde_json::to_string(profile).map_err(|e| Error::internal("encode the seccomp profile", &e))?;
     let mut hasher = DefaultHasher::new();
