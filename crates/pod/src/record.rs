@@ -142,8 +142,8 @@ pub struct ContainerRecord {
     pub cgroup: String,
     /// Absolute path of its log; empty for none.
     pub log_path: String,
-    /// Number and name of the signal that asks it to stop.
-    pub stop_signal: (i32, String),
+    /// Number of the signal that asks it to stop.
+    pub stop_signal: i32,
     /// User it runs as.
     pub user: Stored<v1::LinuxContainerUser>,
     /// Resources as last applied.

@@ -16,6 +16,9 @@ use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
 use crate::sandbox::{cgroup_parent, sandbox_files};
 use crate::shared::{EventKind, Shared, blocking, now};
 
+/// What a container is asked to stop with when nobody says otherwise.
+const SIGTERM: i32 = 15;
+
 /// Most bytes read of an image's passwd or group file, or of a seccomp profile.
 const FILE_LIMIT: u64 = 10 << 20;
 
@@ -36,7 +39,7 @@ impl Driver {
             state: ContainerState::Creating,
             cgroup: format!("{parent}/{id}"),
             log_path: log_path(&sandbox, &config),
-            stop_signal: (15, "SIGTERM".into()),
+            stop_signal: SIGTERM,
             user: Stored::default(),
             resources: Stored(resources(&config)),
             volumes: Vec::new(),
@@ -94,7 +97,7 @@ impl Driver {
         };
         self.edit(id, |c| {
             c.user = Stored(user);
-            c.stop_signal = (spec.stop_signal, cricket_oci::cri_signal(spec.stop_signal).as_str_name().to_owned());
+            c.stop_signal = spec.stop_signal;
             c.make_dirs = spec.mounts_to_create;
             c.state = ContainerState::Created;
         })?;

@@ -64,10 +64,9 @@ impl Driver {
     /// Sends the container's stop signal to its init.
     fn signal(&self, id: &ContainerId) {
         let (Ok(container), Some(live)) = (self.container(id), self.live.get(id)) else { return };
-        let (number, name) = &container.stop_signal;
-        if let Err(e) = live.pidfd.send_signal(*number) {
+        if let Err(e) = live.pidfd.send_signal(container.stop_signal) {
             // It ended in between: its exit is on the way.
-            tracing::debug!(container = %id, signal = name, error = %e, "stop signal not delivered");
+            tracing::debug!(container = %id, signal = container.stop_signal, error = %e, "stop signal not delivered");
         }
     }
 

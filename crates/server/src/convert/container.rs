@@ -59,7 +59,7 @@ pub(crate) fn status(record: &ContainerRecord) -> v1::ContainerStatus {
         resources: Some(v1::ContainerResources { linux: Some(record.resources.0.clone()), windows: None }),
         image_id: record.image.id.clone(),
         user: Some(v1::ContainerUser { linux: Some(record.user.0.clone()) }),
-        stop_signal: signal(&record.stop_signal.1),
+        stop_signal: cricket_oci::cri_signal(record.stop_signal).into(),
         ..Default::default()
     };
     match &record.state {
@@ -74,21 +74,4 @@ pub(crate) fn status(record: &ContainerRecord) -> v1::ContainerStatus {
         _ => {}
     }
     status
-}
-
-/// The CRI's number of a signal's name.
-fn signal(name: &str) -> i32 {
-    v1::Signal::from_str_name(name).unwrap_or(v1::Signal::RuntimeDefault).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_have_the_cris_names() {
-        assert_eq!(signal("SIGQUIT"), i32::from(v1::Signal::Sigquit));
-        assert_eq!(signal("SIGTERM"), i32::from(v1::Signal::Sigterm));
-        assert_eq!(signal("nonsense"), i32::from(v1::Signal::RuntimeDefault));
-    }
 }
