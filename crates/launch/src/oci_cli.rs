@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cricket_process::Pidfd;
+use cricket_wire::helper::NO_PROCESS;
 use cricket_wire::launch_config::{OciAction, OciCliConfig, SYSTEM_PATH};
 
 use crate::error::Error;
@@ -26,11 +27,11 @@ pub(crate) fn run(config: &OciCliConfig, reporter: &mut Reporter) -> Result<(), 
         OciAction::Run { terminal } => runtime.create_and_start(terminal, reporter),
         OciAction::Kill { signal } => {
             runtime.simple(&["kill", &config.id, &signal.to_string()])?;
-            reporter.made(0, None)
+            reporter.made(NO_PROCESS, None)
         }
         OciAction::Delete => {
             runtime.delete()?;
-            reporter.made(0, None)
+            reporter.made(NO_PROCESS, None)
         }
     }
 }

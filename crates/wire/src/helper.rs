@@ -11,7 +11,8 @@
 //! `cricket-launch` sends its report when the container is made and **then** starts it, so that the PID is known before
 //! the command runs; if starting fails (a wrong executable format, a runtime's `start`), it kills the init, sends a
 //! second report with the same PID and `error`, and exits 1. So a launch succeeded when its helper exited 0.
-//! An order that makes no process (deleting) is reported with PID 0 and no error.
+//! An order that makes no process (deleting) is reported with [`NO_PROCESS`] as the PID and no error; with 0 the whole
+//! report would be empty, which on a packet socket looks like its end.
 //! `cricket-exec` reports a command when its execve has succeeded, and a failure to execute it as an error.
 
 /// Descriptor of the report socket.
@@ -22,6 +23,9 @@ pub const CONFIG_FD: i32 = 4;
 pub const FIRST_EXTRA_FD: i32 = 5;
 /// Longest report, in bytes; messages in errors are cut to fit.
 pub const MAX_REPORT: usize = 16 * 1024;
+
+/// The PID in a report of something that was done without making a process.
+pub const NO_PROCESS: i32 = -1;
 
 /// A helper's one message.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -98,12 +98,12 @@ pub enum OciAction {
         /// `process.terminal` is set: the runtime makes a terminal, and its master comes with the report.
         terminal: bool,
     },
-    /// `kill ID SIGNAL`; for runtimes whose containers cannot be signalled by their init's PID. Reports PID 0.
+    /// `kill ID SIGNAL`; for runtimes whose containers cannot be signalled by their init's PID. Reports [`NO_PROCESS`](crate::helper::NO_PROCESS).
     Kill {
         /// Number of the signal.
         signal: i32,
     },
-    /// `delete --force ID`; reports PID 0. A container that the runtime does not know counts as deleted.
+    /// `delete --force ID`; reports [`NO_PROCESS`](crate::helper::NO_PROCESS). A container that the runtime does not know counts as deleted.
     Delete,
 }
 

@@ -1,0 +1,236 @@
+//! Starts the helper as a monitor does: out of a sealed file, with an exact set of descriptors.
+
+use std::fs::{self, File};
+use std::io::{PipeReader, Read, pipe};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use cricket_cgroup::{Cgroup, Hierarchies};
+use cricket_process::{ExitStatus, Spawn, memfd};
+use cricket_wire::exec_config::SeccompConfig;
+use cricket_wire::helper::{CONFIG_FD, Failure, MAX_REPORT, REPORT_FD, Report};
+use cricket_wire::launch_config::{CgroupDirectory, LaunchCgroup, LaunchConfig, YoukiConfig};
+use prost::Message;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
+};
+use rustix::process::{Pid, WaitOptions, waitpid};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+fn program() -> &'static OwnedFd {
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        // A runtime's `create` leaves its init to the nearest subreaper.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("subreaper");
+        let file = File::open(env!("CARGO_BIN_EXE_cricket-launch")).expect("helper");
+        memfd::seal(file, "cricket-launch").expect("seal")
+    })
+}
+
+/// A bundle with a busybox root file system and a cgroup; all removed at the end.
+pub(crate) struct Fixture {
+    pub(crate) dir: TempDir,
+    pub(crate) id: String,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) spec: Value,
+    pub(crate) seccomp: Option<OwnedFd>,
+    pub(crate) terminal: bool,
+}
+
+/// What a launch came to.
+pub(crate) struct Launched {
+    pub(crate) reports: Vec<Report>,
+    pub(crate) helper: ExitStatus,
+    pub(crate) terminal: Option<OwnedFd>,
+    stdout: PipeReader,
+    stderr: PipeReader,
+}
+
+impl Fixture {
+    /// A container that runs a shell command.
+    pub(crate) fn shell(command: &str) -> Self {
+        Self::new(&["/bin/sh", "-c", command])
+    }
+
+    pub(crate) fn new(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        let id = format!("launch-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let rootfs = dir.path().join("rootfs");
+        for name in ["bin", "etc", "tmp", "home"] {
+            fs::create_dir_all(rootfs.join(name)).expect("mkdir");
+        }
+        let busybox =
+            ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()).expect("busybox");
+        fs::copy(busybox, rootfs.join("bin/busybox")).expect("copy");
+        for applet in [
+            "sh", "cat", "ls", "id", "mkdir", "mknod", "uname", "sleep", "tty", "pwd", "touch", "stat", "env", "yes",
+            "head",
+        ] {
+            fs::hard_link(rootfs.join("bin/busybox"), rootfs.join("bin").join(applet)).expect("link");
+        }
+        let path = format!("/cricket-launch-test/{id}").parse().expect("path");
+        let cgroup = Cgroup::create(&Hierarchies::detect().expect("cgroups"), &path).expect("cgroup");
+        let spec = spec(args, &rootfs, cgroup.path().as_str());
+        Self { dir, id, cgroup, spec, seccomp: None, terminal: false }
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.path().join("rootfs")
+    }
+
+    pub(crate) fn mount(&mut self, destination: &str, source: &Path, options: &[&str]) {
+        let mount = json!({"destination": destination, "type": "bind", "source": source, "options": options});
+        self.spec["mounts"].as_array_mut().expect("mounts").push(mount);
+    }
+
+    pub(crate) fn youki(&self) -> LaunchConfig {
+        let directories = self.cgroup.v1_directories().into_iter();
+        LaunchConfig::Youki(Box::new(YoukiConfig {
+            id: self.id.clone(),
+            bundle: self.dir.path().to_owned(),
+            root: self.dir.path().join("state"),
+            terminal: self.terminal,
+            no_pivot: false,
+            cgroup: LaunchCgroup {
+                v1_directories: directories.map(|(name, directory)| CgroupDirectory { name, directory }).collect(),
+                tasks_files: self.cgroup.bare_tasks_files(),
+            },
+            seccomp: self.seccomp.as_ref().map(|_| SeccompConfig { program_fd: 5, flags: 0 }),
+        }))
+    }
+
+    pub(crate) fn launch(&self) -> Launched {
+        self.launch_with(&self.youki())
+    }
+
+    pub(crate) fn launch_with(&self, config: &LaunchConfig) -> Launched {
+        let mut spec = self.spec.clone();
+        spec["process"]["terminal"] = self.terminal.into();
+        fs::write(self.dir.path().join("config.json"), spec.to_string()).expect("config.json");
+        let config = memfd::config(&serde_json::to_vec(config).expect("json")).expect("memfd");
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("socketpair");
+        let null = File::open("/dev/null").expect("null");
+        let (stdout, out) = pipe().expect("pipe");
+        let (stderr, err) = pipe().expect("pipe");
+        let mut spawn = Spawn::new(program(), ["cricket-launch", &self.id]).fd(0, &null).fd(1, &out).fd(2, &err);
+        spawn = spawn.fd(REPORT_FD, &theirs).fd(CONFIG_FD, &config);
+        if let Some(program) = &self.seccomp {
+            spawn = spawn.fd(5, program);
+        }
+        let mut child = spawn.spawn().expect("spawn");
+        drop((theirs, out, err));
+        let mut launched = Launched { reports: vec![], helper: ExitStatus::Code(0), terminal: None, stdout, stderr };
+        while let Some(report) = launched.receive(&ours) {
+            launched.reports.push(report);
+        }
+        launched.helper = child.wait().expect("wait");
+        launched
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = self.cgroup.kill_all();
+        let _ = self.cgroup.wait_empty(Duration::from_secs(5));
+        self.cgroup.remove().expect("remove the cgroup");
+    }
+}
+
+impl Launched {
+    fn receive(&mut self, socket: &OwnedFd) -> Option<Report> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = vec![0; MAX_REPORT];
+        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let got = recvmsg(socket.as_fd(), &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).expect("recvmsg");
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.terminal = fds.last().or(self.terminal.take());
+            }
+        }
+        (got.bytes > 0).then(|| Report::decode(&bytes[..got.bytes]).expect("report"))
+    }
+
+    /// The PID, of a launch that succeeded.
+    pub(crate) fn pid(&self) -> i32 {
+        let errors: Vec<_> = self.reports.iter().filter_map(|r| r.error.clone()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(self.helper, ExitStatus::Code(0), "no error was reported");
+        assert_eq!(self.reports.len(), 1);
+        self.reports[0].pid
+    }
+
+    /// The failure, of one that failed.
+    pub(crate) fn failure(&self) -> Failure {
+        assert_eq!(self.helper, ExitStatus::Code(1));
+        self.reports.last().and_then(|r| r.error.clone()).expect("a failure")
+    }
+
+    /// Waits for the container: its status and output.
+    pub(crate) fn finish(mut self) -> (ExitStatus, String, String) {
+        let pid = Pid::from_raw(self.pid()).expect("pid");
+        let (mut out, mut err) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut out).expect("stdout");
+        self.stderr.read_to_string(&mut err).expect("stderr");
+        let (_, status) = waitpid(Some(pid), WaitOptions::empty()).expect("a child").expect("ended");
+        (ExitStatus::from_wait_status(status.as_raw()), out, err)
+    }
+
+    /// The output of a container that has to end well.
+    pub(crate) fn output(self) -> String {
+        let (status, out, err) = self.finish();
+        assert_eq!(status, ExitStatus::Code(0), "{out}{err}");
+        out
+    }
+}
+
+/// A specification like a kubelet's container gets.
+fn spec(args: &[&str], rootfs: &Path, cgroups_path: &str) -> Value {
+    let caps = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_MKNOD", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"];
+    let special = ["nosuid", "noexec", "nodev"];
+    json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": rootfs},
+        "hostname": "launched",
+        "process": {
+            "user": {"uid": 0, "gid": 0, "umask": 0o22},
+            "args": args,
+            "env": ["PATH=/usr/bin:/bin", "HOME=/root", "WITH-DASH=1"],
+            "cwd": "/",
+            "noNewPrivileges": true,
+            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps},
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": special},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+             "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
+        ],
+        "linux": {
+            "cgroupsPath": cgroups_path,
+            "rootfsPropagation": "rslave",
+            "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "network"}],
+            "resources": {"devices": [
+                {"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 136, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 5, "minor": 2, "access": "rwm"},
+            ]},
+            "maskedPaths": ["/proc/kcore", "/proc/scsi", "/sys/firmware", "/etc/masked"],
+            "readonlyPaths": ["/proc/sys"],
+        },
+    })
+}
