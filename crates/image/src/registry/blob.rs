@@ -44,6 +44,8 @@ pub struct BlobStream {
     breaks: u32,
     /// Where the current stretch began.
     stretch: u64,
+    /// Whether the current endpoint may be asked for a part.
+    ranges: bool,
     failures: Failures,
     window: Window,
 }
@@ -62,6 +64,7 @@ impl BlobStream {
             body: None,
             breaks: 0,
             stretch: offset,
+            ranges: true,
             failures: Failures::default(),
             window,
         };
@@ -152,6 +155,11 @@ impl BlobStream {
         if self.offset - self.stretch >= GOOD_STRETCH {
             self.breaks = 0;
         }
+        if failure.cause == Cause::Range && std::mem::take(&mut self.ranges) {
+            // A cache with a part of the blob, say: it may have the whole all the same.
+            self.stretch = self.offset;
+            return;
+        }
         // An endpoint that never began is left at once; only a broken transfer is worth another try.
         let begun = opened || self.breaks > 0;
         let retry = failure.cause == Cause::Unavailable && begun && self.breaks < self.source.config().resumes;
@@ -162,13 +170,14 @@ impl BlobStream {
         } else {
             self.endpoints.remove(0);
             self.breaks = 0;
+            self.ranges = true;
         }
     }
 
     /// Asks an endpoint for the rest of the blob; the answer's body with the number of bytes to leave out.
     async fn request(&self, index: usize) -> Result<(Body, u64), Failure> {
         let mut headers = HeaderMap::new();
-        if self.offset > 0 {
+        if self.offset > 0 && self.ranges {
             let range = HeaderValue::from_str(&format!("bytes={}-", self.offset));
             headers.extend(range.ok().map(|value| (RANGE, value)));
         }
@@ -178,7 +187,7 @@ impl BlobStream {
         let body = endpoint.request(Method::GET, repository, &path, &headers).await?;
         let wrong = |text: String| Err(Failure::new(Cause::Invalid, text));
         let skip = match body.status() {
-            206 if self.offset > 0 => {
+            206 if self.offset > 0 && self.ranges => {
                 let range = body.header(CONTENT_RANGE).unwrap_or_default();
                 if !range_matches(range, self.offset, self.size) {
                     return wrong(format!("the range {range:?} instead of {} to {}", self.offset, self.size));

@@ -17,7 +17,12 @@ pub(crate) enum Cause {
     Unavailable,
     TimedOut,
     Invalid,
-    Digest { expected: Digest, actual: Digest },
+    /// The server has no such part of a blob (416).
+    Range,
+    Digest {
+        expected: Digest,
+        actual: Digest,
+    },
 }
 
 /// One endpoint's failure.
@@ -88,7 +93,7 @@ impl Failures {
             Some(Cause::RateLimited) => RegistryError::RateLimited { what, attempts },
             Some(Cause::Unavailable) => RegistryError::Unavailable { what, attempts },
             Some(Cause::TimedOut) => RegistryError::TimedOut { what, attempts },
-            Some(Cause::Invalid) => RegistryError::Invalid { what, cause: attempts.to_string() },
+            Some(Cause::Invalid | Cause::Range) => RegistryError::Invalid { what, cause: attempts.to_string() },
             Some(Cause::Digest { expected, actual }) => {
                 let what = format!("{what} from {}", deciding.map_or("", |(e, _)| e));
                 RegistryError::DigestMismatch { what, expected, actual }

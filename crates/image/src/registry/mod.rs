@@ -40,6 +40,9 @@ pub use self::source::Source;
 use crate::reference::Reference;
 
 /// Manifests and configs that the caller keeps: what is known is not fetched again.
+///
+/// Give only what the same repository gave before. A registry says which digest its tag has, and could otherwise name
+/// what belongs to another one.
 pub trait KnownContent: Sync {
     /// The bytes of that digest. They are hashed before use.
     fn blob(&self, digest: &Digest) -> Option<Bytes>;

@@ -134,8 +134,10 @@ impl Pull<'_> {
                 }
                 return self.manifest(digest.as_str(), Some((&digest, None))).await;
             }
-        } else if expected.is_none() && self.source.order(|e| e.resolve && e.pull).is_empty() {
-            // Endpoints that tell the digest and others that have the content.
+        } else if expected.is_none()
+            && self.source.order(|e| e.resolve).first().is_some_and(|&i| !self.source.endpoint(i).pull)
+        {
+            // One endpoint tells the digest, others have the content.
             if let Some(digest) = self.head(|e| e.resolve).await? {
                 return self.manifest(digest.as_str(), Some((&digest, None))).await;
             }

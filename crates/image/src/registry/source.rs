@@ -188,6 +188,7 @@ async fn refusal(body: Body) -> Failure {
         403 => Cause::Forbidden,
         429 => Cause::RateLimited,
         408 => Cause::TimedOut,
+        416 => Cause::Range,
         400..=499 if missing => Cause::NotFound,
         500.. => Cause::Unavailable,
         _ => Cause::Invalid,

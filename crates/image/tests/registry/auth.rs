@@ -75,7 +75,7 @@ async fn basic_credentials_are_sent_when_asked_for() {
 
 #[tokio::test]
 async fn a_token_is_fetched_once_and_kept_until_it_expires() {
-    let (auth, accepted) = tokens(r#","expires_in":1"#).await;
+    let (auth, accepted) = tokens(r#","expires_in":3"#).await;
     let server = guarded(format!("http://{}/token?account=a", auth.host()), accepted).await;
     let registry = registry();
     resolve(&registry, &server, Some(&user())).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_token_is_fetched_once_and_kept_until_it_expires() {
     resolve(&registry, &server, None).await.unwrap();
     assert_eq!(auth.requests().len(), 2);
     assert_eq!(auth.requests()[1].header("authorization"), None);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     resolve(&registry, &server, Some(&user())).await.unwrap();
     assert_eq!(auth.requests().len(), 3);
 }

@@ -43,6 +43,18 @@ fn cut(content: &Content, request: &Request, keep: usize) -> Reply {
 }
 
 #[tokio::test]
+async fn can_be_read_by_a_task_of_its_own() {
+    let bytes = noise(1000);
+    let server = Content::image("tag", &bytes).serve().await;
+    let (registry, reference) = (registry(), reference(&server.host()));
+    let task = tokio::spawn(async move {
+        let image = registry.resolve(&reference, None, &amd64(), None).await?;
+        drain(registry.fetch_blob(&image.source, &image.layers[0], 0).await?).await
+    });
+    assert!(task.await.unwrap().unwrap() == bytes);
+}
+
+#[tokio::test]
 async fn comes_whole_and_from_an_offset() {
     let bytes = noise(100_000);
     let server = Content::image("tag", &bytes).serve().await;
@@ -78,6 +90,22 @@ async fn an_ignored_range_is_passed_over() {
     assert!(read(&server, &bytes, 0).await.unwrap() == bytes);
     assert!(read(&server, &bytes, 123_456).await.unwrap() == bytes[123_456..]);
     assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_refused_range_is_asked_for_as_a_whole() {
+    let bytes = noise(1000);
+    let whole = bytes.clone();
+    let server = Server::start(move |request| match request.header("range") {
+        Some(_) => Reply::new(416),
+        None => Reply::ok(whole.clone()),
+    })
+    .await;
+    assert!(read(&server, &bytes, 500).await.unwrap() == bytes[500..]);
+    assert_eq!(server.requests().len(), 2);
+    let never = Server::start(|_| Reply::new(416)).await;
+    assert_eq!(open(&never, &bytes, 500).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(never.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -143,7 +171,7 @@ async fn standing_still_and_trickling_are_no_progress() {
         let error = read(&server, &bytes, 0).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
         assert!(error.to_string().contains("no progress"), "{error}");
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(15));
         assert_eq!(server.requests().len(), 1);
     }
 }
@@ -155,7 +183,7 @@ async fn a_slow_but_steady_transfer_and_a_slow_reader_are_fine() {
     let server = Server::start(move |_| {
         parts
             .iter()
-            .fold(Reply::new(200), |reply, part| reply.send(part.clone()).step(Step::Pause(Duration::from_millis(100))))
+            .fold(Reply::new(200), |reply, part| reply.send(part.clone()).step(Step::Pause(Duration::from_millis(250))))
     })
     .await;
     // Longer than two windows.
@@ -165,7 +193,7 @@ async fn a_slow_but_steady_transfer_and_a_slow_reader_are_fine() {
     let mut got = 0;
     while let Some(chunk) = stream.chunk().await.unwrap() {
         got += chunk.len();
-        if got < 10_000 {
+        if got < 5_000 {
             tokio::time::sleep(config().progress_timeout * 2).await;
         }
     }

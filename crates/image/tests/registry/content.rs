@@ -126,8 +126,8 @@ pub fn reference(host: &str) -> Reference {
 
 /// A client with short times.
 pub fn config() -> RegistryConfig {
-    let short = std::time::Duration::from_millis(400);
-    RegistryConfig { progress_timeout: short, response_timeout: short * 5, progress_bytes: 1000, ..Default::default() }
+    let short = std::time::Duration::from_secs(1);
+    RegistryConfig { progress_timeout: short, response_timeout: short * 3, progress_bytes: 1000, ..Default::default() }
 }
 
 pub fn registry() -> Registry {

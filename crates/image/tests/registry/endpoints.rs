@@ -209,7 +209,7 @@ async fn paths_headers_and_capabilities_are_used() {
     let (tags, blobs) = (content.clone().serve().await, content.serve().await);
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
-        "server = \"http://{0}/gone\"\ncapabilities = [\"push\"]\n\
+        "server = \"http://{0}/gone\"\n\
          [host.\"http://{0}/a/b\"]\ncapabilities = [\"resolve\"]\noverride_path = true\n\
          [host.\"http://{1}/proxy\"]\ncapabilities = [\"pull\"]\nheader = {{ x-one = \"1\", x-two = [\"2\", \"3\"] }}\n",
         tags.host(),

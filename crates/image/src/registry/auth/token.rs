@@ -161,12 +161,14 @@ async fn post(
     want: &Want<'_>,
     login: &[(&str, &str)],
 ) -> Result<(u16, Vec<u8>), Failure> {
-    let grant = if login.len() == 1 { "refresh_token" } else { "password" };
-    let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.append_pair("grant_type", grant).append_pair("service", want.service);
-    form.append_pair("client_id", "cricket").append_pair("scope", want.scope);
-    form.extend_pairs(login);
-    finish(transport.token_request(realm.clone(), None, Some(form.finish())).await?).await
+    let form = {
+        let grant = if login.len() == 1 { "refresh_token" } else { "password" };
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", grant).append_pair("service", want.service);
+        form.append_pair("client_id", "cricket").append_pair("scope", want.scope);
+        form.extend_pairs(login).finish()
+    };
+    finish(transport.token_request(realm.clone(), None, Some(form)).await?).await
 }
 
 async fn finish(response: Body) -> Result<(u16, Vec<u8>), Failure> {

@@ -61,13 +61,14 @@ pub(crate) fn load(config: &RegistryConfig, registry: &str, shared: &Clients) ->
     };
     let mut hosts = Vec::with_capacity(entries.len());
     for entry in entries {
+        let own = entry.skip_verify || !entry.roots.is_empty() || !entry.identities.is_empty();
         let mut skip_verify = entry.skip_verify;
         let base = match entry.base {
             Some(base) => base,
             None => {
-                let base = upstream(registry).map_err(|e| wrong(registry.to_owned(), e))?;
+                let base = upstream(registry, own).map_err(|e| wrong(registry.to_owned(), e))?;
                 // A registry on loopback rarely has a certificate for it; containerd does not check it either.
-                skip_verify |= base.scheme() == "https" && is_loopback(&base);
+                skip_verify |= !own && base.scheme() == "https" && is_loopback(&base);
                 base
             }
         };
@@ -75,8 +76,7 @@ pub(crate) fn load(config: &RegistryConfig, registry: &str, shared: &Clients) ->
         for (name, value) in &entry.headers {
             all.append(name, value.clone());
         }
-        let own = skip_verify || !entry.roots.is_empty() || !entry.identities.is_empty();
-        let clients = match own || entry.dial_timeout.is_some() {
+        let clients = match own || skip_verify || entry.dial_timeout.is_some() {
             false => shared.clone(),
             true => {
                 let tls =
@@ -95,11 +95,11 @@ pub(crate) fn shared(config: &RegistryConfig) -> Clients {
 }
 
 /// The address of the registry itself. As in containerd, loopback is spoken to in plain HTTP unless its port is
-/// missing or 443.
-fn upstream(registry: &str) -> Result<Url, String> {
+/// missing or 443, or there are TLS settings for it.
+fn upstream(registry: &str, tls: bool) -> Result<Url, String> {
     let host = if registry == crate::reference::DEFAULT_REGISTRY { "registry-1.docker.io" } else { registry };
     let secure = file::base(host, false)?;
-    if !is_loopback(&secure) || secure.port().is_none() {
+    if tls || !is_loopback(&secure) || secure.port().is_none() {
         return Ok(secure);
     }
     file::base(&format!("http://{host}"), false)
@@ -112,7 +112,7 @@ fn mirrors(config: &RegistryConfig, registry: &str) -> Result<Vec<Entry>, String
     for endpoint in listed.into_iter().flatten() {
         entries.push(Entry { base: Some(file::base(endpoint, false)?), ..Entry::upstream() });
     }
-    let own = upstream(registry)?;
+    let own = upstream(registry, false)?;
     if !entries.iter().any(|e| e.base.as_ref().is_some_and(|b| authority(b) == authority(&own))) {
         entries.push(Entry::upstream());
     }

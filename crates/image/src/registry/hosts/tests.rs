@@ -123,8 +123,9 @@ fn the_registrys_own_address_is_as_containerd_has_it() {
         ("[::1]:5000", "http://[::1]:5000/v2"),
         ("10.0.0.1:5000", "https://10.0.0.1:5000/v2"),
     ] {
-        assert_eq!(upstream(registry).unwrap().as_str(), want);
+        assert_eq!(upstream(registry, false).unwrap().as_str(), want);
     }
+    assert_eq!(upstream("localhost:5000", true).unwrap().as_str(), "https://localhost:5000/v2");
 }
 
 #[test]
