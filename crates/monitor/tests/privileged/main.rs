@@ -1,0 +1,8 @@
+//! A real monitor with the daemon's real client; the helper is `examples/helper.rs`, the containers are shells.
+//! Needs root: the monitor serves the superuser only.
+
+mod containers;
+mod execs;
+mod faults;
+mod logs;
+mod support;
