@@ -1,10 +1,12 @@
 //! What this host permits, found once at start: the facts that specifications are made with.
 
+use std::borrow::Cow;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cricket_cgroup::{Hierarchies, Hierarchy, Kind, Version};
+use cricket_cri_api::v1;
 use cricket_oci::oci_spec::runtime::{Capability, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use cricket_oci::{DeviceKind, HostDevice, HostFacts, MountFacts, PathKind, Propagation};
 use rustix::process::Resource;
@@ -72,6 +74,15 @@ const CAPABILITIES: [Capability; 41] = {
 };
 
 impl Host {
+    /// The facts for a container; a privileged one gets the devices that there are now.
+    pub(crate) fn facts_for(&self, config: &v1::ContainerConfig) -> Cow<'_, HostFacts> {
+        let security = config.linux.as_ref().and_then(|l| l.security_context.as_ref());
+        if security.is_none_or(|s| !s.privileged) {
+            return Cow::Borrowed(&self.facts);
+        }
+        Cow::Owned(HostFacts { devices: devices_below(Path::new("/dev")), ..self.facts.clone() })
+    }
+
     /// Looks at the host.
     ///
     /// # Errors

@@ -79,16 +79,14 @@ impl Joins {
     pub(crate) fn begin(&self, key: &str, request: &[u8]) -> Begin {
         let mut entries = self.lock();
         match entries.get(key) {
+            // A lead that was dropped (a panic) has no outcome: the name is free.
+            Some(Entry::InFlight { outcome, .. }) if abandoned(outcome) => lead(&mut entries, key, request),
             Some(Entry::InFlight { request: r, outcome }) if r == request => Begin::Join(Wait(outcome.clone())),
             Some(Entry::InFlight { .. }) => Begin::Busy,
             Some(Entry::Done { id, told: true, .. }) => Begin::Exists(id.clone()),
             Some(Entry::Done { request: r, id, .. }) if r == request => Begin::Adopt(id.clone()),
             Some(Entry::Done { id, .. }) => Begin::Replace(id.clone()),
-            None => {
-                let (tx, rx) = watch::channel(None);
-                entries.insert(key.to_owned(), Entry::InFlight { request: request.to_vec(), outcome: rx });
-                Begin::Lead(Lead { key: key.to_owned(), outcome: tx })
-            }
+            None => lead(&mut entries, key, request),
         }
     }
 
@@ -137,11 +135,21 @@ impl Joins {
     }
 }
 
+fn lead(entries: &mut HashMap<String, Entry>, key: &str, request: &[u8]) -> Begin {
+    let (tx, rx) = watch::channel(None);
+    entries.insert(key.to_owned(), Entry::InFlight { request: request.to_vec(), outcome: rx });
+    Begin::Lead(Lead { key: key.to_owned(), outcome: tx })
+}
+
+fn abandoned(outcome: &watch::Receiver<Outcome>) -> bool {
+    outcome.has_changed().is_err() && outcome.borrow().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lead(joins: &Joins, key: &str, request: &[u8]) -> Lead {
+    fn take_lead(joins: &Joins, key: &str, request: &[u8]) -> Lead {
         match joins.begin(key, request) {
             Begin::Lead(lead) => lead,
             other => panic!("expected to lead, got {other:?}"),
@@ -151,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn an_equal_request_joins_and_a_different_one_does_not() {
         let joins = Joins::default();
-        let lead = lead(&joins, "a", b"1");
+        let lead = take_lead(&joins, "a", b"1");
         let Begin::Join(wait) = joins.begin("a", b"1") else { panic!("join") };
         assert!(matches!(joins.begin("a", b"2"), Begin::Busy));
         joins.finish(lead, Ok("id".into()));
@@ -161,7 +169,7 @@ mod tests {
     #[test]
     fn what_nobody_was_told_of_is_adopted_or_replaced() {
         let joins = Joins::default();
-        joins.finish(lead(&joins, "a", b"1"), Ok("id".into()));
+        joins.finish(take_lead(&joins, "a", b"1"), Ok("id".into()));
         assert!(matches!(joins.begin("a", b"1"), Begin::Adopt(id) if id == "id"));
         assert!(matches!(joins.begin("a", b"2"), Begin::Replace(id) if id == "id"));
         joins.told("a", "id");
@@ -169,25 +177,26 @@ mod tests {
         joins.forget("a", "other");
         assert!(matches!(joins.begin("a", b"1"), Begin::Exists(_)));
         joins.forget("a", "id");
-        lead(&joins, "a", b"3");
+        take_lead(&joins, "a", b"3");
     }
 
     #[tokio::test]
     async fn a_failure_reaches_everyone_and_frees_the_name() {
         let joins = Joins::default();
-        let first = lead(&joins, "a", b"1");
+        let first = take_lead(&joins, "a", b"1");
         let wait = joins.wait(&first);
         joins.finish(first, Err(Error::invalid("no")));
         assert_eq!(wait.outcome().await.expect_err("fails").to_string(), "no");
-        lead(&joins, "a", b"1");
+        take_lead(&joins, "a", b"1");
     }
 
     #[tokio::test]
     async fn a_lead_that_is_dropped_does_not_hang_its_waiters() {
         let joins = Joins::default();
-        let first = lead(&joins, "a", b"1");
+        let first = take_lead(&joins, "a", b"1");
         let wait = joins.wait(&first);
         drop(first);
         assert!(wait.outcome().await.is_err());
+        take_lead(&joins, "a", b"1");
     }
 }

@@ -15,7 +15,6 @@ mod bundle;
 mod driver;
 mod error;
 mod exec;
-mod fault;
 mod host;
 mod info;
 mod joins;

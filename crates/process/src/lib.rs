@@ -6,6 +6,7 @@
 
 pub mod caps;
 mod error;
+pub mod fault;
 mod features;
 pub mod identity;
 pub mod keyring;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use cricket_cri_api::v1;
 use cricket_image::Image;
 use cricket_model::{ContainerId, ErrorKind};
-use cricket_oci::{AnonymousVolume, ContainerInput, ContainerSpec, ImageDefaults, NamespacePaths};
+use cricket_oci::{AnonymousVolume, ContainerInput, ContainerSpec, ImageDefaults, NamespacePaths, SpecOptions};
+use cricket_process::fault::point;
 
 use super::{Driver, discard_container};
 use crate::error::{Error, Result};
-use crate::fault::point;
 use crate::host::LivePaths;
 use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
 use crate::sandbox::{cgroup_parent, sandbox_files};
@@ -183,6 +183,12 @@ fn write_spec(input: &SpecInput) -> Result<ContainerSpec> {
         .map_err(|e| Error::from_kinded("seccomp profile", &e))?
         .map(|path| bounded(&path))
         .transpose()?;
+    // What the configuration says for all handlers.
+    let options = SpecOptions {
+        unset_seccomp_profile: shared.config.unset_seccomp_profile.clone(),
+        device_ownership_from_security_context: shared.config.device_ownership_from_security_context,
+        ..handler.spec_options().clone()
+    };
     let pod_dir = shared.pod_dir(&input.record.id);
     let spec = cricket_oci::container_spec(&ContainerInput {
         id: &input.id,
@@ -199,8 +205,8 @@ fn write_spec(input: &SpecInput) -> Result<ContainerSpec> {
         namespaces: placeholders(&input.record),
         cgroups_path: input.cgroup.clone(),
         host_name: &shared.host.name,
-        host: &shared.host.facts,
-        handler: handler.spec_options(),
+        host: &shared.host.facts_for(&input.config),
+        handler: &options,
         default_seccomp: None,
         localhost_seccomp: profile.as_deref(),
         mounts: &LivePaths,

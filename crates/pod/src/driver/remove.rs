@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use cricket_cgroup::{Cgroup, CgroupPath};
 use cricket_model::{ContainerId, SandboxId};
+use cricket_process::fault::point;
 use cricket_process::{Pidfd, ProcessIdentity};
 
 use super::Driver;
 use crate::error::{Error, Result};
-use crate::fault::point;
 use crate::record::{ContainerRecord, ContainerState};
 use crate::sandbox::{Failures, remove_dir, unmount};
 use crate::shared::{EventKind, Shared, blocking};

@@ -1,8 +1,9 @@
 //! StopPodSandbox and RemovePodSandbox.
 
+use cricket_process::fault::point;
+
 use super::Driver;
 use crate::error::Result;
-use crate::fault::point;
 use crate::record::{ContainerState, Exited, SandboxState};
 use crate::sandbox::{Failures, discard, disconnect, dismiss};
 use crate::shared::{EventKind, now};

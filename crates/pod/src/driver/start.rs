@@ -7,6 +7,7 @@ use cricket_cgroup::{Cgroup, CgroupPath};
 use cricket_cri_api::v1;
 use cricket_model::{ContainerId, ErrorKind};
 use cricket_oci::oci_spec::runtime::Spec;
+use cricket_process::fault::point;
 use cricket_process::{Pidfd, ProcessIdentity};
 use cricket_runtime::handlers::LaunchInput;
 use cricket_runtime::monitor::{Blame, LogTarget, MonitorError, RunRequest, Started};
@@ -14,7 +15,6 @@ use cricket_runtime::monitor::{Blame, LogTarget, MonitorError, RunRequest, Start
 use super::Driver;
 use crate::bundle::{self, Joined};
 use crate::error::{Error, Result};
-use crate::fault::point;
 use crate::record::{ContainerRecord, ContainerState, Exited, Running};
 use crate::resources;
 use crate::shared::{EventKind, Shared, blocking, exit_record, now};

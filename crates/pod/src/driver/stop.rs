@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cricket_cgroup::{Cgroup, CgroupPath};
 use cricket_model::{ContainerId, ErrorKind};
+use cricket_process::fault::point;
 use tokio::time::Instant;
 
 use super::{Driver, Reply};
@@ -64,6 +65,7 @@ impl Driver {
     /// Sends the container's stop signal to its init.
     fn signal(&self, id: &ContainerId) {
         let (Ok(container), Some(live)) = (self.container(id), self.live.get(id)) else { return };
+        point("stop.signal");
         if let Err(e) = live.pidfd.send_signal(container.stop_signal) {
             // It ended in between: its exit is on the way.
             tracing::debug!(container = %id, signal = container.stop_signal, error = %e, "stop signal not delivered");
@@ -87,6 +89,7 @@ impl Driver {
                 }
                 continue;
             }
+            point("stop.kill");
             stop.killed = true;
             stop.deadline = now + DEATH;
             if let Err(e) = self.kill(&id).await {

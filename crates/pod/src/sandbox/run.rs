@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use cricket_cni::Attachment;
 use cricket_cri_api::v1;
 use cricket_model::{ErrorKind, SandboxId};
+use cricket_process::fault::point;
 use cricket_runtime::monitor::{MonitorClient, MonitorEvent};
 use cricket_store::{Batch, Journal};
 use tokio::sync::mpsc;
@@ -16,7 +17,6 @@ use tokio::sync::mpsc;
 use super::{Made, files, host_network, namespaces, network, teardown};
 use crate::driver::{Driver, Held, PodHandle};
 use crate::error::{Error, Result};
-use crate::fault::point;
 use crate::joins::Joins;
 use crate::record::{PodRecord, SandboxRecord, SandboxState, Stored};
 use crate::shared::{Shared, blocking, now};
@@ -30,7 +30,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
     let known = shared.handlers.get(&handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
     known.check().map_err(|e| Error::from_kinded(format_args!("runtime handler {handler:?}"), &e))?;
     namespaces::supported(&config)?;
-    let sysctls = cricket_oci::sandbox_sysctls(&config).map_err(|e| Error::from_kinded("sysctls", &e))?;
+    let sysctls = sysctls(shared, &config)?;
     let id = SandboxId::generate();
     let netns = (!host_network(&config)).then(|| shared.config.netns_dir.join(format!("cni-{}", uuid::Uuid::new_v4())));
     if netns.is_some() {
@@ -63,6 +63,18 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
             Err(e)
         }
     }
+}
+
+/// The pod's sysctls; defaults that the configuration switches off are left out unless the pod asks for them.
+fn sysctls(shared: &Shared, config: &v1::PodSandboxConfig) -> Result<Vec<(String, String)>> {
+    let mut list = cricket_oci::sandbox_sysctls(config).map_err(|e| Error::from_kinded("sysctls", &e))?;
+    let asked = |name: &str| config.linux.as_ref().is_some_and(|l| l.sysctls.contains_key(name));
+    list.retain(|(name, _)| match name.as_str() {
+        "net.ipv4.ip_unprivileged_port_start" => shared.config.enable_unprivileged_ports || asked(name),
+        "net.ipv4.ping_group_range" => shared.config.enable_unprivileged_icmp || asked(name),
+        _ => true,
+    });
+    Ok(list)
 }
 
 /// The intent: the pod's directory and the first line of its journal.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use cricket_model::ErrorKind;
 use cricket_process::Pidfd;
+use cricket_process::fault::point;
 use cricket_runtime::monitor::{MonitorClient, MonitorError};
 use cricket_store::Batch;
 
 use super::{cgroup_parent, files};
 use crate::error::{Error, Result};
-use crate::fault::point;
 use crate::record::{PodRecord, SandboxRecord};
 use crate::shared::{Shared, blocking};
 
