@@ -10,6 +10,7 @@ use cricket_process::seccomp::Program;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
+use super::late::LateMount;
 use super::outcome::Teller;
 use super::privileges::CapSets;
 use super::{command, cwd};
@@ -22,6 +23,7 @@ pub(super) struct CricketExecutor(Rc<Order>);
 
 #[derive(Debug)]
 struct Order {
+    late_mounts: Vec<LateMount>,
     args: Vec<String>,
     env: Vec<String>,
     cwd: PathBuf,
@@ -33,13 +35,19 @@ struct Order {
 }
 
 impl CricketExecutor {
-    pub(super) fn new(spec: &Spec, seccomp: Option<(Program, u32)>, teller: Teller) -> Result<Self, Error> {
+    pub(super) fn new(
+        spec: &Spec,
+        late_mounts: Vec<LateMount>,
+        seccomp: Option<(Program, u32)>,
+        teller: Teller,
+    ) -> Result<Self, Error> {
         let process = spec.process().as_ref().ok_or_else(|| Error::host("config.json has no process"))?;
         let args = process.args().clone().unwrap_or_default();
         if args.is_empty() {
             return Err(Error::command("no command specified", command::NOT_FOUND));
         }
         Ok(Self(Rc::new(Order {
+            late_mounts,
             args,
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().clone(),
@@ -55,6 +63,7 @@ impl CricketExecutor {
 impl Order {
     /// Before the container counts as made: the user is set, and all capabilities are still there.
     fn prepare(&self) -> Result<(), Error> {
+        self.late_mounts.iter().try_for_each(LateMount::make)?;
         cwd::enter(&self.cwd, self.owner)?;
         let set = rustix::thread::no_new_privs().map_err(|e| Error::io("read no_new_privs", e))?;
         if self.no_new_privileges && !set {

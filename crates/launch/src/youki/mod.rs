@@ -14,6 +14,7 @@ mod adapt;
 mod command;
 mod cwd;
 mod executor;
+mod late;
 mod outcome;
 mod privileges;
 mod terminal;
@@ -48,7 +49,10 @@ pub(crate) fn run(config: &YoukiConfig, reporter: &mut Reporter) -> Result<(), E
     keyring::new_session().map_err(|e| Error::host(e.to_line()))?;
     let program = privileges::read_program(config.seccomp.as_ref())?;
     let (outcome, teller) = outcome::pair()?;
-    let executor = CricketExecutor::new(&spec, program, teller)?;
+    let executor = {
+        let late_mounts = late::take(&mut spec)?;
+        CricketExecutor::new(&spec, late_mounts, program, teller)?
+    };
     // Both directories are removed again when these go.
     let adapted = Adapted::write(spec, config)?;
     let state = StateDir(config.root.join(&config.id));

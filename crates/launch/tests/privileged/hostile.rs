@@ -76,3 +76,20 @@ fn an_order_that_makes_no_sense_is_an_answer_and_no_panic() {
     fixture.spec = serde_json::json!({"ociVersion": "1.0.0"});
     assert!(!fixture.launch().failure().message.is_empty());
 }
+
+#[test]
+fn nothing_is_made_in_a_dev_that_is_the_hosts() {
+    let dev = tempfile::tempdir().expect("directory");
+    fs::write(dev.path().join("marker"), "host").expect("write");
+    let mut fixture = Fixture::shell("cat /dev/marker /dev/termination-log; ls /dev; cat /proc/self/mountinfo >&2");
+    let log = fixture.dir.path().join("log");
+    fs::write(&log, "log").expect("write");
+    fixture.mount("/dev", dev.path(), &["rbind", "rw"]);
+    fixture.mount("/dev/termination-log", &log, &["rbind", "rw"]);
+    let (_, out, mounts) = fixture.launch().finish();
+    assert_eq!(out, "hostlogmarker\ntermination-log\n");
+    // Neither these nor any other mount of the container's sends anything to the host.
+    assert!(mounts.contains(" /dev ") && !mounts.contains(" shared:"), "{mounts}");
+    // The mount point is what a kubelet's container makes there with every runtime.
+    assert_eq!(entries(dev.path()), 2);
+}
