@@ -40,17 +40,21 @@ impl Failure {
     /// A transfer that broke or was never established.
     pub(crate) fn transport(error: reqwest::Error) -> Self {
         let cause = if error.is_timeout() && !error.is_connect() { Cause::TimedOut } else { Cause::Unavailable };
+        let connect = error.is_connect();
         // The address may carry a signature; the endpoint is named anyway.
         let error = error.without_url();
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(inner) = source {
-            let inner_text = inner.to_string();
-            if !text.ends_with(&inner_text) {
-                text = format!("{text}: {inner_text}");
+        let mut parts: Vec<String> = Vec::new();
+        let mut next: Option<&dyn std::error::Error> = Some(&error);
+        while let Some(error) = next {
+            let text = error.to_string();
+            // The libraries' own layers say nothing that a person can use.
+            let hollow = text == "error sending request" || text.starts_with("client error (");
+            if !hollow && parts.last().is_none_or(|last| !last.ends_with(&text)) {
+                parts.push(text);
             }
-            source = inner.source();
+            next = error.source();
         }
+        let text = format!("{}{}", if connect { "cannot connect: " } else { "" }, parts.join(": "));
         Self::new(cause, text)
     }
 }

@@ -196,7 +196,8 @@ impl Pull<'_> {
                 Err(f) => failures.add(&endpoint.label, f),
             }
         }
-        Err(failures.into_error(format!("{} ({path})", self.what)))
+        let own = path.strip_prefix("manifests/") == Some(self.source.reference().version());
+        Err(failures.into_error(if own { self.what.clone() } else { format!("{} ({path})", self.what) }))
     }
 
     async fn get_from(
