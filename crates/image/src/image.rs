@@ -8,6 +8,7 @@ use cricket_model::Digest;
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::store::LayerRef;
 use crate::{Error, Result};
 
 /// An image whose layers are on this node. Values are a snapshot; a later pull makes a new one.
@@ -33,6 +34,8 @@ pub struct Image {
     pub pinned: bool,
     /// When it was pulled or loaded first.
     pub pulled_at: SystemTime,
+    /// Where its layers come from, should one be lost.
+    pub(crate) layers: Vec<LayerRef>,
 }
 
 impl Image {

@@ -20,6 +20,7 @@ mod config;
 mod error;
 mod image;
 mod store;
+mod unpack;
 
 pub use config::{ImageStoreConfig, host_platform};
 pub use error::{Error, Result};

@@ -1,12 +1,35 @@
 //! The image store: what other crates call.
 
+mod archive;
+mod catalog;
+mod chain;
+mod dirs;
+mod flight;
+mod gc;
+mod import;
+mod layers;
+mod overlay;
+mod pull;
+mod record;
+mod rootfs;
+mod state;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod verify;
+mod volume;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use cricket_model::{ContainerId, Digest};
+use tokio::sync::{Notify, Semaphore};
 
+use crate::registry::Registry;
 use crate::{AuthConfig, Error, Image, ImageStoreConfig, Result};
+
+pub(crate) use record::LayerRef;
 
 /// Which part of the store a [`FsUsage`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +68,34 @@ pub struct Damage {
 #[derive(Clone)]
 pub struct ImageStore(Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     config: ImageStoreConfig,
     records: cricket_store::Store,
+    registry: Registry,
+    dirs: Arc<dirs::Dirs>,
+    state: Mutex<state::State>,
+    /// Held while records and the directories they name change together.
+    catalog: tokio::sync::Mutex<()>,
+    /// Layers being fetched and unpacked.
+    slots: Arc<Semaphore>,
+    pulls: flight::Flights<pull::Key, Arc<Image>>,
+    fetches: flight::Flights<(Digest, Digest), ()>,
+    /// Something may have become unreferenced.
+    collect: Arc<Notify>,
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, state::State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs file system work on a thread of its own.
+async fn blocking<T: Send + 'static>(what: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Error::Ended { what: format!("{what}: {e}") }),
+    }
 }
 
 impl ImageStore {
@@ -56,7 +104,7 @@ impl ImageStore {
     /// # Errors
     /// When directories cannot be made or the records cannot be read.
     pub async fn open(config: ImageStoreConfig, records: cricket_store::Store) -> Result<Self> {
-        Ok(Self(Arc::new(Inner { config, records })))
+        gc::open(config, records).await.map(Self)
     }
 
     /// Pulls an image. Concurrent pulls of one image or layer share one download; when the last
@@ -65,13 +113,12 @@ impl ImageStore {
     /// # Errors
     /// Of the registry, the archive or the disk; its kind says which.
     pub async fn pull(&self, reference: &str, auth: Option<AuthConfig>) -> Result<Arc<Image>> {
-        let _ = auth;
-        Err(Error::ImageNotFound { name: reference.to_owned() })
+        self.0.pull(reference, auth).await
     }
 
     /// Every image, untagged ones included, the oldest first.
     pub fn list(&self) -> Vec<Arc<Image>> {
-        Vec::new()
+        self.0.list()
     }
 
     /// Looks an image up by reference, repo digest, ID with or without `sha256:`, or any
@@ -80,8 +127,7 @@ impl ImageStore {
     /// # Errors
     /// An ambiguous prefix, or a name that is neither a reference nor an ID.
     pub fn find(&self, name: &str) -> Result<Option<Arc<Image>>> {
-        let _ = name;
-        Ok(None)
+        Ok(self.0.find(name)?.map(|stored| stored.image))
     }
 
     /// Removes an image: a tag only if it has others, else all of it. An unknown image is no
@@ -90,7 +136,7 @@ impl ImageStore {
     /// # Errors
     /// As [`ImageStore::find`], and when the records cannot be written.
     pub async fn remove(&self, name: &str) -> Result<()> {
-        self.find(name).map(drop)
+        self.0.remove(name).await
     }
 
     /// Loads the images of an OCI layout (directory, tar, tar.gz) or a docker archive.
@@ -98,7 +144,7 @@ impl ImageStore {
     /// # Errors
     /// When it is neither, or its content does not match its digests.
     pub async fn import(&self, path: &Path) -> Result<Vec<Arc<Image>>> {
-        Err(Error::ImageNotFound { name: path.display().to_string() })
+        self.0.import(path).await
     }
 
     /// Marks an image so that the kubelet does not collect it.
@@ -106,7 +152,7 @@ impl ImageStore {
     /// # Errors
     /// [`Error::ImageNotFound`], and as [`ImageStore::find`].
     pub async fn pin(&self, name: &str) -> Result<()> {
-        Err(Error::ImageNotFound { name: name.to_owned() })
+        self.0.set_pinned(name, true).await
     }
 
     /// Takes the mark away, also one that the configuration's patterns give.
@@ -114,12 +160,12 @@ impl ImageStore {
     /// # Errors
     /// As [`ImageStore::pin`].
     pub async fn unpin(&self, name: &str) -> Result<()> {
-        Err(Error::ImageNotFound { name: name.to_owned() })
+        self.0.set_pinned(name, false).await
     }
 
     /// What layers and containers take; answered from memory.
     pub fn fs_info(&self) -> Vec<FsUsage> {
-        Vec::new()
+        self.0.fs_info()
     }
 
     /// Records which layers the container uses and makes its writable directories. A layer that is
@@ -128,8 +174,7 @@ impl ImageStore {
     /// # Errors
     /// When a layer cannot be had or the disk is full.
     pub async fn create_rootfs(&self, container: &ContainerId, image: &Image) -> Result<()> {
-        let _ = image;
-        Err(Error::NoRootfs { container: container.clone() })
+        self.0.create_rootfs(container, image).await
     }
 
     /// Mounts the container's root filesystem at `target`, which is made if it is missing.
@@ -138,8 +183,7 @@ impl ImageStore {
     /// # Errors
     /// [`Error::NoRootfs`] before `create_rootfs`; what the kernel says.
     pub async fn mount_rootfs(&self, container: &ContainerId, target: &Path) -> Result<()> {
-        let _ = target;
-        Err(Error::NoRootfs { container: container.clone() })
+        self.0.mount_rootfs(container, target).await
     }
 
     /// Unmounts (detached when busy), forgets and deletes the container's root filesystem.
@@ -148,8 +192,7 @@ impl ImageStore {
     /// # Errors
     /// When unmounting or moving it aside fails.
     pub async fn remove_rootfs(&self, container: &ContainerId, target: Option<&Path>) -> Result<()> {
-        let _ = (container, target);
-        Ok(())
+        self.0.remove_rootfs(container, target).await
     }
 
     /// What the container's writable layer takes. Measured at most every ten seconds; large ones
@@ -158,7 +201,7 @@ impl ImageStore {
     /// # Errors
     /// [`Error::NoRootfs`].
     pub fn rootfs_usage(&self, container: &ContainerId) -> Result<FsUsage> {
-        Err(Error::NoRootfs { container: container.clone() })
+        self.0.rootfs_usage(container)
     }
 
     /// Copies what the root filesystem mounted at `rootfs` has at the image VOLUME `path` into
@@ -169,8 +212,8 @@ impl ImageStore {
     /// # Errors
     /// When the copy fails.
     pub async fn copy_up_volume(&self, rootfs: &Path, path: &str, volume: &Path) -> Result<()> {
-        let _ = (rootfs, path, volume);
-        Ok(())
+        let (rootfs, path, volume) = (rootfs.to_owned(), path.to_owned(), volume.to_owned());
+        blocking("copy a volume", move || volume::copy_up(&rootfs, &path, &volume)).await
     }
 
     /// Compares every layer with its manifest, content included.
@@ -178,7 +221,7 @@ impl ImageStore {
     /// # Errors
     /// When the store itself cannot be read.
     pub async fn verify(&self) -> Result<Vec<Damage>> {
-        Ok(Vec::new())
+        self.0.verify().await
     }
 
     /// Fetches damaged layers again. Containers that run keep the old files; new ones get the
@@ -187,7 +230,6 @@ impl ImageStore {
     /// # Errors
     /// The first that could not be fetched; the others are done.
     pub async fn heal(&self, damage: &[Damage]) -> Result<()> {
-        let _ = (damage, &self.0.config, &self.0.records);
-        Ok(())
+        self.0.heal(damage).await
     }
 }

@@ -1,0 +1,171 @@
+//! Getting layers: each is fetched and unpacked once, whoever asks and how often.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cricket_model::Digest;
+use futures_util::future::try_join_all;
+
+use super::dirs::{Staged, delete_later};
+use super::record::{LayerRecord, LayerRef};
+use super::state::Layer;
+use super::{Inner, blocking};
+use crate::registry::{Compression, LayerDescriptor, Source};
+use crate::unpack::{self, Expected, LayerMeta, Unpacked};
+use crate::{Error, Result};
+
+/// Where a layer's blob can be had.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// A registry, with the credentials of the pull.
+    Registry(Source),
+    /// A file of each blob.
+    Files(Arc<dyn Fn(&LayerRef) -> Option<PathBuf> + Send + Sync>),
+}
+
+impl Inner {
+    /// Has all these layers in place, the largest fetched first.
+    pub(crate) async fn ensure_layers(self: &Arc<Self>, layers: &[LayerRef], origin: &Origin) -> Result<()> {
+        let mut missing: Vec<&LayerRef> = layers.iter().filter(|layer| !self.has_layer(layer)).collect();
+        missing.sort_by(|a, b| b.size.cmp(&a.size).then(a.diff_id.cmp(&b.diff_id)));
+        missing.dedup_by(|a, b| a.diff_id == b.diff_id && a.blob == b.blob);
+        try_join_all(missing.into_iter().map(|layer| self.ensure_layer(layer, origin))).await?;
+        Ok(())
+    }
+
+    /// Whether this very pair of blob and diff ID was verified here and its directory is there.
+    fn has_layer(&self, layer: &LayerRef) -> bool {
+        let known = self.state().layers.get(&layer.diff_id).is_some_and(|l| l.record.blobs.contains(&layer.blob));
+        known && self.layer_is_whole(&layer.diff_id)
+    }
+
+    /// A look at the directory, no more: content is `verify`'s business.
+    pub(crate) fn layer_is_whole(&self, diff_id: &Digest) -> bool {
+        let dir = self.dirs.layer(diff_id);
+        dir.join("fs").is_dir() && dir.join("manifest").is_file() && dir.join("meta.json").is_file()
+    }
+
+    async fn ensure_layer(self: &Arc<Self>, layer: &LayerRef, origin: &Origin) -> Result<()> {
+        let key = (layer.blob.clone(), layer.diff_id.clone());
+        let what = layer.blob.as_str();
+        let work = || self.clone().fetch_and_publish(layer.clone(), origin.clone(), false);
+        match self.fetches.join(key.clone(), what, work).await {
+            // Someone else's credentials or mirror failed: that says nothing about ours.
+            (Err(_), false) => self.fetches.join(key, what, work).await.0,
+            (done, _) => done,
+        }
+    }
+
+    /// Fetches a layer again and puts it in the place of a damaged one.
+    pub(crate) async fn replace_layer(self: &Arc<Self>, layer: &LayerRef, origin: &Origin) -> Result<()> {
+        self.clone().fetch_and_publish(layer.clone(), origin.clone(), true).await
+    }
+
+    async fn fetch_and_publish(self: Arc<Self>, layer: LayerRef, origin: Origin, replace: bool) -> Result<()> {
+        let ended = || Error::Ended { what: format!("layer {}", layer.blob) };
+        let _slot = self.slots.clone().acquire_owned().await.map_err(|_| ended())?;
+        let staging = self.dirs.staging();
+        let unpacked: Finished = match &origin {
+            Origin::Registry(source) => self.download(&layer, source, staging).await?,
+            Origin::Files(file_of) => {
+                let path = file_of(&layer).ok_or_else(|| Error::LayerLost {
+                    layer: layer.diff_id.clone(),
+                    detail: "the archive does not have it".to_owned(),
+                })?;
+                let expected = expected(&layer);
+                blocking("unpack", move || {
+                    let file = std::fs::File::open(&path).map_err(|e| Error::io("open", &path, e))?;
+                    unpack_into(file, staging, &expected)
+                })
+                .await?
+            }
+        };
+        self.publish(unpacked, replace).await
+    }
+
+    async fn download(&self, layer: &LayerRef, source: &Source, staging: PathBuf) -> Result<Finished> {
+        let descriptor = LayerDescriptor {
+            digest: layer.blob.clone(),
+            size: layer.size,
+            media_type: layer.media_type.clone(),
+            // What it is packed with is told by its first bytes.
+            compression: Compression::None,
+            diff_id: layer.diff_id.clone(),
+        };
+        let mut stream = self.registry.fetch_blob(source, &descriptor, 0).await?;
+        let (sender, feed) = unpack::feed();
+        let expected = expected(layer);
+        let unpacking = tokio::task::spawn_blocking(move || unpack_into(feed, staging, &expected));
+        loop {
+            let (message, last) = match stream.chunk().await {
+                Ok(Some(bytes)) => (Some(Ok(bytes)), false),
+                Ok(None) => (None, true),
+                Err(e) => (Some(Err(e.into())), true),
+            };
+            // Nobody receives any more: unpacking failed and says why.
+            if sender.send(message).await.is_err() || last {
+                break;
+            }
+        }
+        drop(sender);
+        unpacking.await.map_err(|e| Error::Ended { what: format!("layer {}: {e}", layer.blob) })?
+    }
+
+    /// Renames an unpacked layer into its place. It counts for others at once; it is recorded, and thereby durable,
+    /// with the first image that needs it.
+    async fn publish(&self, (unpacked, staged): Finished, replace: bool) -> Result<()> {
+        let _catalog = self.catalog.lock().await;
+        let diff_id = unpacked.diff_id.clone();
+        let known = self.state().layers.get(&diff_id).cloned();
+        if let Some(mut layer) = known.filter(|_| !replace && self.layer_is_whole(&diff_id)) {
+            // The same content came in another blob.
+            layer.durable &= !layer.record.blobs.insert(unpacked.blob);
+            self.state().layers.insert(diff_id, layer);
+            return Ok(());
+        }
+        let (target, dirs) = (self.dirs.layer(&diff_id), self.dirs.clone());
+        let in_use = self.state().containers.values().any(|c| c.record.layers.contains(&diff_id));
+        let old = blocking("publish", move || {
+            let old = dirs.discard(&target)?;
+            staged.publish(&target)?;
+            Ok(old)
+        })
+        .await?;
+        match old {
+            // Mounts of running containers still read it; the next start deletes it.
+            Some(old) if in_use => tracing::info!(path = %old.display(), "a replaced layer stays for its containers"),
+            Some(old) => delete_later(old),
+            None => {}
+        }
+        let mut record = layer_record(&unpacked.meta);
+        record.blobs.insert(unpacked.blob);
+        let layer = Layer { record, durable: false, finished: Some(Instant::now()) };
+        self.state().layers.insert(diff_id, layer);
+        Ok(())
+    }
+}
+
+fn expected(layer: &LayerRef) -> Expected {
+    Expected { blob: Some(layer.blob.clone()), size: Some(layer.size), diff_id: layer.diff_id.clone() }
+}
+
+fn layer_record(meta: &LayerMeta) -> LayerRecord {
+    LayerRecord {
+        blobs: std::collections::BTreeSet::new(),
+        bytes: meta.bytes,
+        inodes: meta.inodes,
+        implied_root: meta.implied.first().is_some_and(String::is_empty),
+        opaque_root: meta.opaque_root,
+    }
+}
+
+/// A layer in staging, and what was found out about it.
+type Finished = (Unpacked, Staged);
+
+/// Unpacks into a fresh directory, which is deleted if that fails.
+fn unpack_into(blob: impl std::io::Read, staging: PathBuf, expected: &Expected) -> Result<Finished> {
+    let staged = Staged::create(staging)?;
+    let unpacked = unpack::unpack(blob, staged.path(), expected, &unpack::Limits::default())?;
+    Ok((unpacked, staged))
+}

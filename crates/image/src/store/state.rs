@@ -1,0 +1,75 @@
+//! What the store knows, in memory. The lock is held for lookups only, never across a system call.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use cricket_model::{ContainerId, Digest};
+
+use super::record::{ImageRecord, LayerRecord};
+use super::rootfs::Rootfs;
+use crate::Image;
+
+/// An image, as recorded and as callers see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) record: ImageRecord,
+    pub(crate) image: Arc<Image>,
+}
+
+/// A layer whose directory is in place.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) record: LayerRecord,
+    /// Whether `record` is in the file, and with it that its files survived to the disk.
+    pub(crate) durable: bool,
+    /// When it was unpacked, if this process did it.
+    pub(crate) finished: Option<Instant>,
+}
+
+/// Keeps layers and chains from being collected while someone is about to name them.
+#[derive(Debug)]
+pub(crate) struct Lease(#[allow(dead_code, reason = "its life is what counts")] Vec<Arc<()>>);
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) images: BTreeMap<Digest, Stored>,
+    pub(crate) layers: HashMap<Digest, Layer>,
+    pub(crate) containers: HashMap<ContainerId, Rootfs>,
+    leases: HashMap<Digest, Weak<()>>,
+}
+
+impl State {
+    pub(crate) fn new(containers: HashMap<ContainerId, Rootfs>) -> Self {
+        Self { containers, ..Self::default() }
+    }
+
+    /// Keeps what these digests name until the lease is dropped.
+    pub(crate) fn lease<'a>(&mut self, names: impl Iterator<Item = &'a Digest>) -> Lease {
+        self.leases.retain(|_, weak| weak.strong_count() > 0);
+        let mut take = |name: &Digest| {
+            let held = self.leases.get(name).and_then(Weak::upgrade);
+            held.unwrap_or_else(|| {
+                let fresh = Arc::new(());
+                self.leases.insert(name.clone(), Arc::downgrade(&fresh));
+                fresh
+            })
+        };
+        Lease(names.map(&mut take).collect())
+    }
+
+    /// Every layer and chain that an image, a container or a lease names.
+    pub(crate) fn referenced(&self) -> HashSet<Digest> {
+        let mut names = HashSet::new();
+        for stored in self.images.values() {
+            names.extend(stored.record.layers.iter().map(|l| l.diff_id.clone()));
+            names.extend(stored.record.fixups.iter().cloned());
+        }
+        for rootfs in self.containers.values() {
+            names.extend(rootfs.record.layers.iter().cloned());
+            names.extend(rootfs.record.chains.iter().cloned());
+        }
+        names.extend(self.leases.iter().filter(|(_, w)| w.strong_count() > 0).map(|(d, _)| d.clone()));
+        names
+    }
+}
