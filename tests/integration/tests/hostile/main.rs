@@ -1,0 +1,1 @@
+//! What images, registries and requests may try.
