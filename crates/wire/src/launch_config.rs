@@ -55,6 +55,9 @@ pub struct LaunchCgroup {
     /// mount of each. Empty on v2.
     #[serde(default)]
     pub v1_directories: Vec<CgroupDirectory>,
+    /// v2: the container's directory, to which the helper attaches the device rules. `None` on v1.
+    #[serde(default)]
+    pub v2_directory: Option<PathBuf>,
     /// Files of hierarchies that libcontainer does not join; the helper writes `0` to each before it begins.
     #[serde(default)]
     pub tasks_files: Vec<PathBuf>,

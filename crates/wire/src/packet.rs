@@ -75,7 +75,7 @@ pub fn send_bytes(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Re
 }
 
 /// Receives one packet: its bytes are the first of `buffer`, which should have [`MAX_BYTES`].
-pub fn receive_bytes<'b>(socket: impl AsFd, buffer: &'b mut [u8]) -> Result<(&'b [u8], Vec<OwnedFd>), PacketError> {
+pub fn receive_bytes(socket: impl AsFd, buffer: &mut [u8]) -> Result<(&[u8], Vec<OwnedFd>), PacketError> {
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {

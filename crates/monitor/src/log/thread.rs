@@ -243,9 +243,8 @@ impl Writer {
             let wanted = on && !ended;
             match (entry.watched & bit != 0, wanted) {
                 (false, true) => {
-                    if epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN).is_ok() {
-                        entry.watched |= bit;
-                    }
+                    let added = epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN).is_ok();
+                    entry.watched |= if added { bit } else { 0 };
                 }
                 (true, false) => {
                     let _ = epoll::delete(&self.epoll, fd);

@@ -171,6 +171,10 @@ async fn runs_detached_under_its_name() {
     let running = pod.client.list().await.expect("list");
     assert_eq!(running[0].phase, ContainerPhase::Running { pid: started.pid });
     // Nothing of the test's or the monitor's reaches the container.
+    until("it has executed", || {
+        std::fs::read_to_string(format!("/proc/{}/comm", started.pid)).is_ok_and(|comm| comm == "sleep\n")
+    })
+    .await;
     let fds = std::fs::read_dir(format!("/proc/{}/fd", started.pid)).expect("fds").count();
     assert_eq!(fds, 3);
     kill(started.pid);

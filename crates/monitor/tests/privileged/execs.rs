@@ -1,9 +1,11 @@
 //! Execs: answers, deadlines, and what they leave.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use cricket_runtime::monitor::Blame;
+use cricket_wire::{Exec, Request, RequestKind, Response, ResponseKind, packet};
 use tokio::sync::oneshot;
 
 use crate::support::{PATIENCE, Pod, TestCgroup, exists, kill, until};
@@ -102,17 +104,24 @@ async fn a_dropped_exec_is_killed() {
 
 #[tokio::test]
 async fn execs_end_with_the_connection() {
-    let mut pod = Pod::start().await;
+    let pod = Pod::start().await;
     let leaf = TestCgroup::new(&pod.sandbox);
-    let (task, pid) = start(&pod, &leaf).await;
-    // The task holds a clone of the client: as long as it lives the connection does.
-    let monitor = pod.client.pid();
-    pod.reconnect().await.expect("a second connection");
-    assert!(exists(pid), "another connection changes nothing");
-    task.abort();
-    let _ = task.await;
+    let (_reader, writer) = std::io::pipe().expect("pipe");
+    let request = pod.exec(&format!("{}; sleep 600; :", leaf.join()), &[], writer.into());
+    let exec = Exec { args: vec!["helper".into()], leaves: vec![leaf.0.display().to_string()], ..Exec::default() };
+    let socket = pod.socket();
+    let fds = [&request.helper, &request.config, &request.stdin, &request.stdout, &request.stderr].map(|fd| fd.as_fd());
+    packet::send(&socket, &Request { id: 1, kind: Some(RequestKind::Exec(exec)) }, &fds).expect("send");
+    let (response, _) = packet::receive::<Response>(&socket, &mut [0; 4096]).expect("an answer");
+    let Some(ResponseKind::ExecStarted(started)) = response.kind else { panic!("{response:?}") };
+    let pid = started.pid.unsigned_abs();
+    // Another connection that ends changes nothing.
+    drop(pod.socket());
+    pod.client.list().await.expect("list");
+    assert!(exists(pid));
+    drop(socket);
     until("it is killed", || !exists(pid)).await;
-    assert_eq!(pod.client.pid(), monitor);
+    until("its cgroup is removed", || !leaf.0.exists()).await;
 }
 
 #[tokio::test]

@@ -101,20 +101,14 @@ async fn one_that_ended_meanwhile_is_adopted_too() {
 
 #[tokio::test]
 async fn nonsense_is_survived() {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
     let mut pod = Pod::start().await;
-    let short = pod.dir.path().join("s");
-    std::os::unix::fs::symlink(pod.pod_dir(), &short).expect("link");
-    let address = SocketAddrUnix::new(short.join("monitor.sock")).expect("address");
     for seed in 0..200u8 {
-        let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("socket");
-        connect(&socket, &address).expect("connect");
+        let socket = pod.socket();
         let bytes: Vec<u8> = (0..200u8).map(|n| n.wrapping_mul(seed | 1).wrapping_add(seed)).collect();
         let _ = packet::send_bytes(&socket, &bytes, &[rustix::stdio::stdin()]);
     }
     // A request of the future is answered, not ignored.
-    let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("socket");
-    connect(&socket, &address).expect("connect");
+    let socket = pod.socket();
     packet::send_bytes(&socket, &[0x08, 0x05, 0xfa, 0x3f, 0x00], &[]).expect("send");
     let (response, _) = packet::receive::<cricket_wire::Response>(&socket, &mut [0; 4096]).expect("an answer");
     assert_eq!(response.id, 5);

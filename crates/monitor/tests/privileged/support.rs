@@ -74,6 +74,16 @@ impl Pod {
         Ok(())
     }
 
+    /// A connection without the client.
+    pub(crate) fn socket(&self) -> OwnedFd {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+        let directory = File::open(self.pod_dir()).expect("open");
+        let name = format!("/proc/self/fd/{}/monitor.sock", std::os::fd::AsRawFd::as_raw_fd(&directory));
+        let socket = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("socket");
+        connect(&socket, &SocketAddrUnix::new(name).expect("address")).expect("connect");
+        socket
+    }
+
     /// A new monitor in the place of a dead one.
     pub(crate) async fn replace(&mut self) {
         let (sender, events) = mpsc::unbounded_channel();

@@ -29,7 +29,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Takes a connected, non-blocking `SOCK_SEQPACKET` socket.
     pub(super) fn new(socket: OwnedFd) -> Result<Self, MonitorError> {
-        let socket = AsyncFd::new(socket).map_err(MonitorError::io("register the monitor's socket"))?;
+        let socket = AsyncFd::register(socket).map_err(MonitorError::io("register the monitor's socket"))?;
         Ok(Self { socket, next: AtomicU64::new(1), waiting: Mutex::new(Some(HashMap::new())) })
     }
 

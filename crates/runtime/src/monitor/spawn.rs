@@ -44,7 +44,7 @@ pub(super) async fn start(helpers: &Helpers, pod_dir: &Path, sandbox: &SandboxId
 /// A monitor that outlives its daemon is reaped by the host's init, one that does not by this.
 async fn reap(mut child: Child) {
     let ended = async {
-        let pidfd = AsyncFd::new(OwnedFd::from(child.pidfd.try_clone().map_err(io::Error::other)?))?;
+        let pidfd = AsyncFd::register(OwnedFd::from(child.pidfd.try_clone().map_err(io::Error::other)?))?;
         pidfd.readable().await?.retain_ready();
         io::Result::Ok(())
     };
