@@ -200,7 +200,7 @@ fn command_config(
 ) -> CommandConfig {
     let user = process.user();
     let bounding = process.capabilities().as_ref().and_then(|c| c.effective().clone()).unwrap_or_default();
-    let mut capabilities: Vec<String> = bounding.iter().map(ToString::to_string).collect();
+    let mut capabilities: Vec<String> = bounding.iter().map(|c| format!("CAP_{c}")).collect();
     capabilities.sort();
     let rlimit = |l: &cricket_oci::oci_spec::runtime::PosixRlimit| Rlimit {
         name: l.typ().to_string(),
