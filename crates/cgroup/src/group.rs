@@ -84,6 +84,11 @@ impl Cgroup {
         v1.filter_map(|h| Some((h.mount.file_name()?.to_str()?.to_owned(), self.path.under(&h.mount)))).collect()
     }
 
+    /// v2: its directory. `None` on v1 and hybrid hosts.
+    pub fn v2_directory(&self) -> Option<PathBuf> {
+        (self.hierarchies.version() == Version::V2).then(|| self.procs_dir())
+    }
+
     pub(crate) fn tasks_files(&self) -> Vec<PathBuf> {
         self.hierarchies.all().iter().map(|h| self.path.under(&h.mount).join(join_file(&h.kind))).collect()
     }

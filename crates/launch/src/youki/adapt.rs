@@ -79,7 +79,7 @@ fn adapt(spec: &mut Spec, config: &YoukiConfig) -> Result<(), Error> {
     }
     // Everything else would let the container's mounts propagate to the host.
     linux.set_rootfs_propagation(Some("slave".to_owned()));
-    // The daemon has set the limits; device rules are the one thing that has no file of its own to set them by.
+    // The daemon has set the limits; only v1's device rules are left to libcontainer.
     let mut devices_only = LinuxResources::default();
     devices_only.set_devices(linux.resources().as_ref().and_then(|r| r.devices().clone()));
     linux.set_resources(Some(devices_only));
@@ -152,7 +152,7 @@ mod tests {
             root: "/r".into(),
             terminal: false,
             no_pivot: false,
-            cgroup: LaunchCgroup { v1_directories: if v1 { vec![directory] } else { vec![] }, tasks_files: vec![] },
+            cgroup: LaunchCgroup { v1_directories: if v1 { vec![directory] } else { vec![] }, ..Default::default() },
             seccomp: None,
         }
     }

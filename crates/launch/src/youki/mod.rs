@@ -13,6 +13,7 @@
 mod adapt;
 mod command;
 mod cwd;
+mod devices;
 mod executor;
 mod late;
 mod outcome;
@@ -46,6 +47,11 @@ pub(crate) fn run(config: &YoukiConfig, reporter: &mut Reporter) -> Result<(), E
     check_rootfs(&rootfs)?;
     cwd::make_in_rootfs(&spec, &rootfs)?;
     join_cgroups(&config.cgroup.tasks_files)?;
+    if let Some(directory) = &config.cgroup.v2_directory {
+        let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+        let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+        devices::restrict(directory, rules)?;
+    }
     keyring::new_session().map_err(|e| Error::host(e.to_line()))?;
     let program = privileges::read_program(config.seccomp.as_ref())?;
     let (outcome, teller) = outcome::pair()?;

@@ -100,6 +100,7 @@ impl Fixture {
             no_pivot: false,
             cgroup: LaunchCgroup {
                 v1_directories: directories.map(|(name, directory)| CgroupDirectory { name, directory }).collect(),
+                v2_directory: self.cgroup.v2_directory(),
                 tasks_files: self.cgroup.bare_tasks_files(),
             },
             seccomp: self.seccomp.as_ref().map(|_| SeccompConfig { program_fd: 5, flags: 0 }),

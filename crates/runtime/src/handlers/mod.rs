@@ -1,0 +1,227 @@
+//! The handler registry: which ways of running a container this node has, by the names that RuntimeClasses use.
+//!
+//! A handler turns a bundle into the order for the launch helper; everything else about a pod is the same for all.
+//! A configured handler that this build cannot run is kept with the reason: it is never advertised, and a pod that
+//! asks for it is refused with that reason. It does not stop the daemon, unless it is the default.
+
+mod config;
+mod oci_cli;
+mod youki;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use cricket_cgroup::Cgroup;
+use cricket_model::{ErrorKind, Kinded};
+use cricket_oci::SpecOptions;
+use cricket_wire::exec_config::SeccompConfig;
+use cricket_wire::launch_config::LaunchConfig;
+
+pub use config::{CgroupDriver, HandlerConfig, HandlerError, HandlerOptions};
+
+/// The handler of a node without a handler in its configuration.
+pub const DEFAULT_NAME: &str = "youki";
+/// `runtime_type` of the handler that needs no binary on the node.
+pub const YOUKI_TYPE: &str = "io.cricket.youki.v1";
+/// `runtime_type` of cricket's handler for OCI binaries.
+pub const OCI_TYPE: &str = "io.cricket.oci.v1";
+/// containerd's `runtime_type` of the same.
+pub const RUNC_TYPE: &str = "io.containerd.runc.v2";
+
+/// What a handler can do, as `Status.runtime_handlers` says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Pods with `hostUsers: false`.
+    pub user_namespaces: bool,
+    /// Mounts that are read-only with all below them.
+    pub recursive_read_only_mounts: bool,
+}
+
+/// How a command is executed in a handler's container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecBy {
+    /// cricket's own helper joins the container's namespaces.
+    Join,
+    /// The runtime's `exec`: its containers are not made of this kernel's namespaces.
+    Cli,
+}
+
+/// What a launch is made of.
+#[derive(Debug)]
+pub struct LaunchInput<'a> {
+    /// The container's ID.
+    pub id: &'a str,
+    /// The directory with its `config.json`.
+    pub bundle: &'a Path,
+    /// The daemon's `--state` directory: runtimes keep their state below it.
+    pub state: &'a Path,
+    /// `process.terminal` of the specification.
+    pub terminal: bool,
+    /// The container's control group, made and limited.
+    pub cgroup: &'a Cgroup,
+    /// The compiled seccomp profile, which goes along as a descriptor.
+    pub seccomp: Option<SeccompConfig>,
+    /// Do not use `pivot_root`.
+    pub no_pivot: bool,
+}
+
+/// One way of running containers.
+pub trait Handler: Send + Sync + fmt::Debug {
+    /// The name that RuntimeClasses use.
+    fn name(&self) -> &str;
+
+    /// What it can do on this host.
+    fn features(&self) -> Features;
+
+    /// Whether the pod itself has to be a container of the runtime.
+    fn needs_sandbox_container(&self) -> bool {
+        false
+    }
+
+    /// How specifications are made for it. What the configuration says for all handlers is not in it.
+    fn spec_options(&self) -> &SpecOptions;
+
+    /// The handler's configuration.
+    fn config(&self) -> &HandlerConfig;
+
+    /// The order that makes and starts a container.
+    fn launch_config(&self, input: &LaunchInput<'_>) -> LaunchConfig;
+
+    /// The order that removes what the runtime keeps of a container that has ended; `None`: it keeps nothing.
+    fn delete_config(&self, id: &str, bundle: &Path, state: &Path) -> Option<LaunchConfig>;
+
+    /// How commands are executed in its containers.
+    fn exec_by(&self) -> ExecBy {
+        ExecBy::Join
+    }
+
+    /// Whether it can run now; the error names what is missing. Asked when a pod starts and by `doctor`.
+    fn check(&self) -> Result<(), Unavailable>;
+}
+
+/// A handler's program is not on the node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("runtime handler {handler:?}: {reason}")]
+pub struct Unavailable {
+    /// The handler.
+    pub handler: String,
+    /// What is missing, with its path.
+    pub reason: String,
+}
+
+impl Kinded for Unavailable {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::FailedPrecondition
+    }
+}
+
+/// A pod asked for a handler that this node does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownHandler {
+    /// No handler has that name.
+    #[error("unknown runtime handler {name:?}; this node has: {known}")]
+    Unknown {
+        /// The name that was asked for, cut.
+        name: String,
+        /// The names that exist, sorted.
+        known: String,
+    },
+    /// It is configured, but this build cannot run it.
+    #[error("runtime handler {name:?} cannot be used: {reason}; this node has: {known}")]
+    Refused {
+        /// The name that was asked for.
+        name: String,
+        /// Why not.
+        reason: String,
+        /// The names that exist, sorted.
+        known: String,
+    },
+}
+
+impl Kinded for UnknownHandler {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unknown { .. } => ErrorKind::NotFound,
+            Self::Refused { .. } => ErrorKind::Unimplemented,
+        }
+    }
+}
+
+/// The node's handlers.
+#[derive(Debug, Clone)]
+pub struct Handlers {
+    default: String,
+    known: BTreeMap<String, Arc<dyn Handler>>,
+    refused: BTreeMap<String, String>,
+}
+
+impl Handlers {
+    /// The handlers of a configuration. `default` is the name that an empty one means; a node without any handler
+    /// has [`DEFAULT_NAME`] alone. Fails when a handler wants another cgroup driver than the node's, when a
+    /// `base_runtime_spec` cannot be read, and when the default cannot be used.
+    pub fn from_config(list: &[HandlerConfig], default: &str, driver: CgroupDriver) -> Result<Self, HandlerError> {
+        let builtin =
+            HandlerConfig { name: DEFAULT_NAME.into(), runtime_type: YOUKI_TYPE.into(), ..Default::default() };
+        let (mut known, mut refused) = (BTreeMap::new(), BTreeMap::new());
+        // The one that needs nothing is there under its own name, unless the name is taken.
+        let has_builtin = list.iter().any(|c| c.name == DEFAULT_NAME);
+        for config in list.iter().chain((!has_builtin).then_some(&builtin)) {
+            match config::build(config, driver) {
+                Ok(handler) => drop(known.insert(config.name.clone(), handler)),
+                Err(HandlerError::Unsupported { reason, .. }) if config.name != default => {
+                    refused.insert(config.name.clone(), reason);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let default = if default.is_empty() { DEFAULT_NAME } else { default };
+        if !known.contains_key(default) {
+            let names = names(&known);
+            return Err(HandlerError::NoDefault { name: default.to_owned(), known: names });
+        }
+        Ok(Self { default: default.to_owned(), known, refused })
+    }
+
+    /// The handler of that name; the default for an empty one.
+    pub fn get(&self, name: &str) -> Result<&Arc<dyn Handler>, UnknownHandler> {
+        let key = if name.is_empty() { self.default.as_str() } else { name };
+        self.known.get(key).ok_or_else(|| {
+            let name: String = name.chars().take(200).collect();
+            let known = names(&self.known);
+            match self.refused.get(key).cloned() {
+                Some(reason) => UnknownHandler::Refused { name, reason, known },
+                None => UnknownHandler::Unknown { name, known },
+            }
+        })
+    }
+
+    /// The name that an empty one means.
+    pub fn default_name(&self) -> &str {
+        &self.default
+    }
+
+    /// For `Status.runtime_handlers`: the default under the empty name, then every handler under its own, sorted.
+    pub fn statuses(&self) -> Vec<(&str, Features)> {
+        let default = self.known.get(&self.default).map(|h| ("", h.features()));
+        default.into_iter().chain(self.known.iter().map(|(name, h)| (name.as_str(), h.features()))).collect()
+    }
+
+    /// Every handler, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Handler>> {
+        self.known.values()
+    }
+
+    /// Configured handlers that this build cannot run, with the reasons: to be said once at start.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.refused.iter().map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+}
+
+fn names(known: &BTreeMap<String, Arc<dyn Handler>>) -> String {
+    known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use super::*;
+use cricket_cgroup::{Hierarchies, Hierarchy, Kind, Version};
+use cricket_wire::launch_config::OciAction;
+
+fn entry(name: &str, runtime_type: &str) -> HandlerConfig {
+    HandlerConfig { name: name.into(), runtime_type: runtime_type.into(), ..Default::default() }
+}
+
+fn handlers(list: &[HandlerConfig], default: &str) -> Handlers {
+    Handlers::from_config(list, default, CgroupDriver::Cgroupfs).expect("valid handlers")
+}
+
+#[test]
+fn nothing_configured_means_youki() {
+    let handlers = handlers(&[], "");
+    assert_eq!(handlers.get("").expect("default").name(), "youki");
+    let names: Vec<_> = handlers.statuses().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["", "youki"]);
+}
+
+#[test]
+fn the_default_is_what_an_empty_name_means() {
+    let handlers = handlers(&[entry("runc", RUNC_TYPE), entry("b", YOUKI_TYPE)], "runc");
+    assert_eq!(handlers.get("").expect("default").name(), "runc");
+    assert_eq!(handlers.default_name(), "runc");
+    let names: Vec<_> = handlers.statuses().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["", "b", "runc", "youki"]);
+    let error = Handlers::from_config(&[], "kata", CgroupDriver::Cgroupfs).expect_err("no such default");
+    assert_eq!(error.to_string(), "the default runtime handler \"kata\" is not configured; there are: youki");
+}
+
+#[test]
+fn an_unknown_handler_names_those_that_exist() {
+    let handlers = handlers(&[entry("zed", RUNC_TYPE), entry("abc", OCI_TYPE)], "");
+    let error = handlers.get("gvisor").expect_err("unknown");
+    assert_eq!(error.to_string(), "unknown runtime handler \"gvisor\"; this node has: abc, youki, zed");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn shims_are_refused_with_the_reason() {
+    let with_path = HandlerConfig { runtime_path: "/opt/shim".into(), ..entry("r", RUNC_TYPE) };
+    let handlers = handlers(&[entry("kata", "io.containerd.kata.v2"), with_path], "");
+    let error = handlers.get("kata").expect_err("shim");
+    assert!(error.to_string().contains("\"io.containerd.kata.v2\" is a containerd shim"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unimplemented);
+    assert!(handlers.get("r").expect_err("shim").to_string().contains("/opt/shim"));
+    assert_eq!(handlers.refused().map(|(name, _)| name).collect::<Vec<_>>(), ["kata", "r"]);
+    assert!(handlers.statuses().iter().all(|(name, _)| !["kata", "r"].contains(name)));
+    let as_default = Handlers::from_config(&[entry("kata", "io.containerd.kata.v2")], "kata", CgroupDriver::Cgroupfs);
+    assert!(matches!(as_default, Err(HandlerError::Unsupported { .. })));
+}
+
+#[test]
+fn one_cgroup_driver_a_node() {
+    let mut config = entry("runc", RUNC_TYPE);
+    config.options.systemd_cgroup = Some(true);
+    let error = Handlers::from_config(std::slice::from_ref(&config), "", CgroupDriver::Cgroupfs).expect_err("driver");
+    assert!(error.to_string().contains("SystemdCgroup = true"), "{error}");
+    assert!(Handlers::from_config(std::slice::from_ref(&config), "", CgroupDriver::Systemd).is_ok());
+    config.options.systemd_cgroup = None;
+    assert!(Handlers::from_config(&[config], "", CgroupDriver::Systemd).is_ok());
+}
+
+#[test]
+fn what_is_not_supported_is_refused() {
+    let odd = HandlerConfig { snapshotter: "stargz".into(), ..entry("a", "") };
+    let shim = HandlerConfig { sandboxer: "shim".into(), ..entry("b", "") };
+    let handlers = handlers(&[odd, shim], "");
+    assert!(handlers.get("a").expect_err("snapshotter").to_string().contains("stargz"));
+    assert!(handlers.get("b").expect_err("sandboxer").to_string().contains("sandboxer"));
+    for bad in ["", "UP", "a/b", "-a", &"a".repeat(64)] {
+        let result = Handlers::from_config(&[entry(bad, "")], "", CgroupDriver::Cgroupfs);
+        assert!(matches!(result, Err(HandlerError::Name(_))), "{bad:?}");
+    }
+}
+
+#[test]
+fn base_runtime_spec_is_read() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("base.json");
+    std::fs::write(&path, r#"{"ociVersion":"1.2.0","hostname":"base"}"#).expect("write");
+    let config = HandlerConfig { base_runtime_spec: path.display().to_string(), ..entry("a", "") };
+    let base = handlers(std::slice::from_ref(&config), "").get("a").expect("a").spec_options().base_spec.clone();
+    assert_eq!(base.expect("read").hostname().as_deref(), Some("base"));
+    std::fs::write(&path, "{").expect("write");
+    let error = Handlers::from_config(&[config], "", CgroupDriver::Cgroupfs).expect_err("garbage");
+    assert!(error.to_string().contains("base.json"), "{error}");
+}
+
+#[test]
+fn orders() {
+    let hierarchies = Hierarchies::new(
+        Version::V1,
+        vec![
+            Hierarchy { mount: "/cg/memory".into(), kind: Kind::V1(vec!["memory".into()]) },
+            Hierarchy { mount: "/cg/systemd".into(), kind: Kind::V1(vec![]) },
+        ],
+    );
+    let cgroup = Cgroup::open(&hierarchies, &"/pod/c".parse().expect("path"));
+    let input = LaunchInput {
+        id: "abc",
+        bundle: Path::new("/b"),
+        state: Path::new("/run/cricket"),
+        terminal: true,
+        cgroup: &cgroup,
+        seccomp: None,
+        no_pivot: false,
+    };
+    let mut crun = entry("crun", OCI_TYPE);
+    crun.options.binary_name = "/opt/crun".into();
+    let handlers = handlers(&[crun, entry("runc", RUNC_TYPE)], "");
+    let LaunchConfig::Youki(youki) = handlers.get("").expect("default").launch_config(&input) else { panic!("kind") };
+    assert_eq!(youki.cgroup.v1_directories[0].directory, Path::new("/cg/memory/pod/c"));
+    assert_eq!(youki.cgroup.tasks_files, [Path::new("/cg/systemd/pod/c/tasks")]);
+    assert!(handlers.get("").expect("default").delete_config("abc", input.bundle, input.state).is_none());
+    let LaunchConfig::OciCli(cli) = handlers.get("crun").expect("crun").launch_config(&input) else { panic!("kind") };
+    assert_eq!((cli.binary.as_str(), cli.root.as_path()), ("/opt/crun", Path::new("/run/cricket/oci/crun")));
+    assert_eq!(cli.action, OciAction::Run { terminal: true });
+    let error = handlers.get("crun").expect("crun").check().expect_err("missing");
+    assert_eq!(error.to_string(), "runtime handler \"crun\": /opt/crun is not there");
+    let delete = handlers.get("runc").expect("runc").delete_config("abc", input.bundle, input.state);
+    let Some(LaunchConfig::OciCli(delete)) = delete else { panic!("kind") };
+    assert_eq!((delete.binary.as_str(), delete.action), ("runc", OciAction::Delete));
+}

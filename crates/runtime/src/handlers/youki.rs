@@ -1,0 +1,69 @@
+//! The default handler: libcontainer in the launch helper, no binary on the node.
+
+use std::path::Path;
+
+use cricket_oci::SpecOptions;
+use cricket_wire::launch_config::{CgroupDirectory, LaunchCgroup, LaunchConfig, YoukiConfig};
+
+use super::{Features, Handler, HandlerConfig, LaunchInput, Unavailable};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Youki {
+    config: HandlerConfig,
+    spec_options: SpecOptions,
+}
+
+impl Youki {
+    pub(super) fn new(config: HandlerConfig, mut spec_options: SpecOptions) -> Self {
+        spec_options.recursive_read_only = FEATURES.recursive_read_only_mounts;
+        Self { config, spec_options }
+    }
+}
+
+/// What libcontainer does on every kernel that cricket runs on.
+const FEATURES: Features = Features { user_namespaces: false, recursive_read_only_mounts: true };
+
+impl Handler for Youki {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn features(&self) -> Features {
+        FEATURES
+    }
+
+    fn spec_options(&self) -> &SpecOptions {
+        &self.spec_options
+    }
+
+    fn config(&self) -> &HandlerConfig {
+        &self.config
+    }
+
+    fn launch_config(&self, input: &LaunchInput<'_>) -> LaunchConfig {
+        let directories = input.cgroup.v1_directories().into_iter();
+        LaunchConfig::Youki(Box::new(YoukiConfig {
+            id: input.id.to_owned(),
+            bundle: input.bundle.to_owned(),
+            root: input.state.join("youki"),
+            terminal: input.terminal,
+            no_pivot: input.no_pivot,
+            cgroup: LaunchCgroup {
+                v1_directories: directories.map(|(name, directory)| CgroupDirectory { name, directory }).collect(),
+                v2_directory: input.cgroup.v2_directory(),
+                tasks_files: input.cgroup.bare_tasks_files(),
+            },
+            seccomp: input.seccomp.clone(),
+        }))
+    }
+
+    /// The helper removes libcontainer's state before it ends.
+    fn delete_config(&self, _id: &str, _bundle: &Path, _state: &Path) -> Option<LaunchConfig> {
+        None
+    }
+
+    fn check(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
