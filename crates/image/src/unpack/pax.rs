@@ -109,7 +109,8 @@ mod tests {
     fn reads_binary_values_and_refuses_lies() {
         let mut pax = Pax::default();
         let mut data = b"30 SCHILY.xattr.user.k=a\nb=c\0d\n".to_vec();
-        data[0..2].copy_from_slice(format!("{}", data.len()).as_bytes());
+        let length = data.len().to_string();
+        data[0..2].copy_from_slice(length.as_bytes());
         pax.read(&data, &Limits::default()).unwrap();
         assert_eq!(pax.xattrs, [(b"user.k".to_vec(), b"a\nb=c\0d".to_vec())]);
         for bad in [&b"99 path=x\n"[..], b"x path=a\n", b"9 path=ab", b"5 a\n\n", b"18446744073709551616 a=b\n"] {
