@@ -19,6 +19,15 @@ use super::{MonitorError, MonitorEvent};
 /// An answer and its descriptors.
 pub(super) type Answer = (ResponseKind, Vec<OwnedFd>);
 
+/// Registers a descriptor with the runtime.
+#[expect(
+    deprecated,
+    reason = "its replacement is unsafe code for types whose descriptor may change; OwnedFd's never does"
+)]
+pub(super) fn register(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
+
 /// The state that callers and the reading task share.
 pub(super) struct Connection {
     socket: AsyncFd<OwnedFd>,
@@ -29,7 +38,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Takes a connected, non-blocking `SOCK_SEQPACKET` socket.
     pub(super) fn new(socket: OwnedFd) -> Result<Self, MonitorError> {
-        let socket = AsyncFd::register(socket).map_err(MonitorError::io("register the monitor's socket"))?;
+        let socket = register(socket).map_err(MonitorError::io("register the monitor's socket"))?;
         Ok(Self { socket, next: AtomicU64::new(1), waiting: Mutex::new(Some(HashMap::new())) })
     }
 

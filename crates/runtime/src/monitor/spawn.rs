@@ -13,8 +13,8 @@ use cricket_process::{Child, Spawn};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
-use tokio::io::unix::AsyncFd;
 
+use super::connection::register;
 use super::{Helpers, MonitorError, SOCKET_NAME};
 
 /// The monitor's own messages, in the pod's directory.
@@ -44,7 +44,7 @@ pub(super) async fn start(helpers: &Helpers, pod_dir: &Path, sandbox: &SandboxId
 /// A monitor that outlives its daemon is reaped by the host's init, one that does not by this.
 async fn reap(mut child: Child) {
     let ended = async {
-        let pidfd = AsyncFd::register(OwnedFd::from(child.pidfd.try_clone().map_err(io::Error::other)?))?;
+        let pidfd = register(OwnedFd::from(child.pidfd.try_clone().map_err(io::Error::other)?))?;
         pidfd.readable().await?.retain_ready();
         io::Result::Ok(())
     };
