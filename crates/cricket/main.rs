@@ -1,3 +1,17 @@
 //! cricket: flags, configuration, wiring and operator commands.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod admin;
+mod cli;
+mod config;
+mod doctor;
+mod images;
+mod layout;
+mod serve;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

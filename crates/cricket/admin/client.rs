@@ -1,0 +1,64 @@
+//! The commands' side: asks the daemon, and does the work itself only where none runs.
+
+use std::error::Error;
+use std::io;
+
+use cricket_image::ImageStore;
+use cricket_store::Store;
+use tokio::net::UnixStream;
+
+use super::{Answer, Operation, Operators, Request, VERSION, receive, send};
+use crate::config::Config;
+use crate::layout;
+use crate::serve::{self, Lock, LockError};
+
+/// Has an operation carried out.
+///
+/// # Errors
+/// When it failed, or when a daemon holds the directories and does not answer.
+pub(crate) fn ask(config: &Config, operation: Operation) -> Result<Answer, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let answer = runtime.block_on(async {
+        match remote(config, &operation).await? {
+            Some(answer) => Ok(answer),
+            None => local(config, operation).await,
+        }
+    });
+    runtime.shutdown_background();
+    match answer? {
+        Answer::Failed(text) => Err(text.into()),
+        answer => Ok(answer),
+    }
+}
+
+/// Asks the daemon; `None` where nobody listens.
+async fn remote(config: &Config, operation: &Operation) -> Result<Option<Answer>, Box<dyn Error>> {
+    let path = &config.own.admin_address;
+    let mut stream = match UnixStream::connect(path).await {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(e) => return Err(format!("{}: {e}", path.display()).into()),
+    };
+    let failed = |e: io::Error| format!("{}: the daemon gave no answer: {e}", path.display());
+    send(&mut stream, &Request { version: VERSION, operation: operation.clone() }).await.map_err(failed)?;
+    Ok(Some(receive(&mut stream).await.map_err(failed)?))
+}
+
+/// Does it without a daemon, which may not be started meanwhile.
+async fn local(config: &Config, operation: Operation) -> Result<Answer, Box<dyn Error>> {
+    let root = &config.own.root;
+    if !root.is_dir() && !matches!(operation, Operation::LoadImages { .. }) {
+        return Err(format!("{}: there is no cricket here; --root names its directory", root.display()).into());
+    }
+    serve::directories(&config.own)?;
+    let _lock = Lock::take(&root.join(layout::LOCK)).map_err(|e| match e {
+        LockError::Held { .. } => format!(
+            "a daemon runs on {} but does not listen at {}: give the --state it was started with",
+            root.display(),
+            config.own.admin_address.display()
+        ),
+        other => other.to_string(),
+    })?;
+    let images = ImageStore::open(serve::image_config(config), Store::open(layout::records(root))?).await?;
+    Ok(Operators { images, cni: None }.run(operation).await)
+}

@@ -1,0 +1,55 @@
+//! What operators may ask for, carried out: by the daemon, or by the command itself where none runs.
+
+use std::path::Path;
+
+use cricket_cni::Cni;
+use cricket_image::{Image, ImageStore};
+
+use super::{Answer, ImageLine, LayerDamage, Operation};
+
+/// Carries operations out.
+#[derive(Clone)]
+pub(crate) struct Operators {
+    /// The images.
+    pub(crate) images: ImageStore,
+    /// The networks; a command without a daemon has none to ask.
+    pub(crate) cni: Option<Cni>,
+}
+
+impl Operators {
+    /// Carries one out.
+    pub(crate) async fn run(&self, operation: Operation) -> Answer {
+        let outcome = match operation {
+            Operation::LoadImages { path } => {
+                self.images.import(Path::new(&path)).await.map(|i| Answer::Images(i.iter().map(|i| line(i)).collect()))
+            }
+            Operation::PinImage { image } => self.images.pin(&image).await.map(|()| Answer::Done),
+            Operation::UnpinImage { image } => self.images.unpin(&image).await.map(|()| Answer::Done),
+            Operation::ListImages => Ok(Answer::Images(self.images.list().iter().map(|i| line(i)).collect())),
+            Operation::VerifyLayers => self.verify().await.map(Answer::Layers),
+            Operation::Network => {
+                let ready = self.cni.as_ref().map_or(Ok(()), Cni::ready);
+                Ok(Answer::Network(ready.err().map(|e| e.to_string())))
+            }
+        };
+        outcome.unwrap_or_else(|e| Answer::Failed(e.to_string()))
+    }
+
+    async fn verify(&self) -> cricket_image::Result<Vec<LayerDamage>> {
+        let mut found = Vec::new();
+        for damage in self.images.verify().await? {
+            let healed = self.images.heal(std::slice::from_ref(&damage)).await;
+            found.push(LayerDamage {
+                layer: damage.diff_id.to_string(),
+                details: damage.details,
+                failure: healed.err().map(|e| e.to_string()),
+            });
+        }
+        Ok(found)
+    }
+}
+
+fn line(image: &Image) -> ImageLine {
+    let names = if image.tags.is_empty() { &image.repo_digests } else { &image.tags };
+    ImageLine { id: image.id.to_string(), names: names.clone(), size: image.size, pinned: image.pinned }
+}

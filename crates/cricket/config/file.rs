@@ -1,0 +1,107 @@
+//! Configuration files: the first one and those that it imports.
+//!
+//! As in containerd: imports are read breadth first after the file that names them, relative to its directory, and
+//! what is read later counts; `*` in a name matches any number of files, none included.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use globset::GlobBuilder;
+use toml::Value;
+
+use super::error::{ConfigError, Result};
+use super::node::{self, Kind, Node, Table};
+use super::versions;
+
+/// Largest file, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+/// Most files.
+const MAX_FILES: usize = 200;
+/// Deepest directory of a pattern that is looked at: `/a/*/b*.toml` needs two.
+const MAX_MATCHES: usize = 1000;
+
+/// Everything that the file and its imports say, in containerd's newest layout, and the files that were read.
+pub(crate) fn load(path: &Path) -> Result<(Table, Vec<PathBuf>)> {
+    let mut all = Table::new();
+    let mut read = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut pending = VecDeque::from([path.to_owned()]);
+    while let Some(path) = pending.pop_front() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        if seen.len() > MAX_FILES {
+            return Err(ConfigError::Bounds { path, reason: format!("more than {MAX_FILES} files are imported") });
+        }
+        let mut table = node::parse(&Arc::from(path.as_path()), &text(&path)?)?;
+        let imports = table.remove("imports");
+        versions::normalise(&mut table)?;
+        node::merge(&mut all, table);
+        if let Some(imports) = imports {
+            pending.extend(resolve(&path, imports)?);
+        }
+        read.push(path);
+    }
+    Ok((all, read))
+}
+
+fn text(path: &Path) -> Result<String> {
+    let io = |source| ConfigError::Io { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(io)?;
+    if !file.metadata().map_err(io)?.is_file() {
+        return Err(ConfigError::Bounds { path: path.to_owned(), reason: "is no regular file".into() });
+    }
+    file.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > MAX_SIZE {
+        return Err(ConfigError::Bounds { path: path.to_owned(), reason: format!("is larger than {MAX_SIZE} bytes") });
+    }
+    Ok(text)
+}
+
+fn resolve(parent: &Path, imports: Node) -> Result<Vec<PathBuf>> {
+    let wrong = |reason: &str| ConfigError::Value { place: imports.place.clone(), reason: reason.to_owned() };
+    let Kind::Value(Value::Array(list)) = &imports.kind else { return Err(wrong("want a list of file names")) };
+    let dir = parent.parent().unwrap_or(Path::new("."));
+    let mut files = Vec::new();
+    for pattern in list {
+        let pattern = pattern.as_str().ok_or_else(|| wrong("want a list of file names"))?;
+        let path = dir.join(pattern);
+        if !pattern.contains('*') {
+            files.push(path);
+            continue;
+        }
+        files.extend(glob(&path).map_err(|reason| wrong(&reason))?);
+    }
+    Ok(files)
+}
+
+/// The files that match, sorted; a `*` does not cross a `/`.
+fn glob(pattern: &Path) -> std::result::Result<Vec<PathBuf>, String> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let part = part.as_os_str();
+        let text = part.to_str().ok_or("a pattern has to be UTF-8")?;
+        if !text.contains(['*', '?', '[']) {
+            found.iter_mut().for_each(|p| p.push(part));
+            continue;
+        }
+        let matcher = GlobBuilder::new(text).literal_separator(true).build().map_err(|e| e.to_string())?;
+        let matcher = matcher.compile_matcher();
+        let mut next = Vec::new();
+        for dir in found {
+            let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+            next.extend(entries.flatten().filter(|e| matcher.is_match(e.file_name())).map(|e| e.path()));
+            if next.len() > MAX_MATCHES {
+                return Err(format!("more than {MAX_MATCHES} files match"));
+            }
+        }
+        next.sort();
+        found = next;
+    }
+    found.retain(|path| path.exists());
+    Ok(found)
+}

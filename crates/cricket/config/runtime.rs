@@ -1,0 +1,75 @@
+//! The runtime's table of CRI: what concerns all pods.
+
+use super::error::Result;
+use super::reader::Reader;
+use super::versions::RUNTIME;
+
+/// The table.
+const TABLE: [&str; 2] = ["plugins", RUNTIME];
+
+/// Smallest and largest log line: one page at least; readers hold a whole line.
+const LOG_LINE: std::ops::RangeInclusive<i64> = 64..=1 << 20;
+/// The CRI's own figure.
+const DEFAULT_LOG_LINE: i64 = 16 << 10;
+
+/// Settings of all pods.
+#[derive(Debug, Clone)]
+pub(crate) struct Runtime {
+    /// Longest log line, in bytes, before it is split.
+    pub(crate) max_log_line: usize,
+    /// Profile of containers that ask for none.
+    pub(crate) unset_seccomp_profile: String,
+    /// Devices belong to the user of the container.
+    pub(crate) device_ownership: bool,
+    /// Ports below 1024 are for everybody.
+    pub(crate) unprivileged_ports: bool,
+    /// ping is for everybody.
+    pub(crate) unprivileged_icmp: bool,
+    /// OOM scores below the daemon's are raised to it even where it may set them.
+    pub(crate) restrict_oom_score_adj: bool,
+    /// Network namespaces are pinned below the state directory.
+    pub(crate) netns_under_state: bool,
+}
+
+/// Reads the table.
+pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
+    let line: i64 = r.setting(&TABLE, "max_container_log_line_size", DEFAULT_LOG_LINE)?;
+    let max_log_line = match line {
+        // containerd: no limit. A line has to fit into memory all the same.
+        ..=0 => *LOG_LINE.end(),
+        line if LOG_LINE.contains(&line) => line,
+        line => {
+            let reason = format!("{line}: want {} to {} bytes", LOG_LINE.start(), LOG_LINE.end());
+            return Err(r.wrong(&TABLE, "max_container_log_line_size", reason));
+        }
+    };
+    let runtime = Runtime {
+        max_log_line: usize::try_from(max_log_line).unwrap_or(DEFAULT_LOG_LINE as usize),
+        unset_seccomp_profile: r.setting(&TABLE, "unset_seccomp_profile", String::new())?,
+        device_ownership: r.setting(&TABLE, "device_ownership_from_security_context", false)?,
+        unprivileged_ports: r.setting(&TABLE, "enable_unprivileged_ports", true)?,
+        unprivileged_icmp: r.setting(&TABLE, "enable_unprivileged_icmp", true)?,
+        restrict_oom_score_adj: r.setting(&TABLE, "restrict_oom_score_adj", false)?,
+        netns_under_state: r.setting(&TABLE, "netns_mounts_under_state_dir", false)?,
+    };
+    profile(r, &runtime.unset_seccomp_profile)?;
+    // What a dump of containerd's defaults says and cricket does as well.
+    for key in ["disable_proc_mount", "ignore_image_defined_volumes", "enable_selinux", "disable_apparmor"] {
+        r.fixed(&TABLE, key, false);
+    }
+    r.fixed(&TABLE, "tolerate_missing_hugetlb_controller", true);
+    r.fixed(&TABLE, "drain_exec_sync_io_timeout", "0s");
+    r.fixed(&["plugins", RUNTIME, "cni"], "setup_serially", false);
+    r.fixed(&["plugins", RUNTIME, "cni"], "ip_pref", "");
+    r.fixed(&["plugins", RUNTIME, "cni"], "use_internal_loopback", true);
+    Ok(runtime)
+}
+
+fn profile(r: &Reader, profile: &str) -> Result<()> {
+    let known = ["", "unconfined", "runtime/default", "docker/default"].contains(&profile);
+    if known || profile.strip_prefix("localhost/").is_some_and(|p| !p.is_empty()) {
+        return Ok(());
+    }
+    let reason = format!("{profile:?}: want \"\", \"unconfined\", \"runtime/default\" or \"localhost/PATH\"");
+    Err(r.wrong(&TABLE, "unset_seccomp_profile", reason))
+}

@@ -1,0 +1,261 @@
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+struct Node(tempfile::TempDir);
+
+impl Node {
+    fn new(main: &str) -> Self {
+        let node = Self(tempfile::tempdir().expect("tempdir"));
+        node.file("config.toml", main);
+        node
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+        fs::write(path, text).expect("write");
+    }
+
+    fn load(&self) -> Result<Config> {
+        Config::load(Some(&self.path("config.toml")), &Flags::default())
+    }
+
+    fn error(&self) -> String {
+        self.load().expect_err("wrong").to_string()
+    }
+}
+
+fn keys(config: &Config) -> Vec<&str> {
+    config.unsupported.iter().map(|u| u.place.key.as_str()).collect()
+}
+
+const V2: &str = r#"
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "registry.example/pause:3.9"
+  max_container_log_line_size = 4096
+  max_concurrent_downloads = 5
+  image_pull_progress_timeout = "2m0s"
+  stream_server_port = "0"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/opt/bin"
+    conf_dir = "/etc/net"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      sandbox_mode = "podsandbox"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        BinaryName = "/usr/sbin/runc"
+        NoPivotRoot = true
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/a:/etc/b"
+    [plugins."io.containerd.grpc.v1.cri".registry.configs."registry.example".auth]
+      username = "u"
+      password = "hunter2"
+    [plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]
+      endpoint = ["https://mirror.example"]
+"#;
+
+const V3: &str = r#"
+version = 3
+root = "/var/lib/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "/run/containerd/containerd.sock"
+[plugins.'io.containerd.cri.v1.images']
+  max_concurrent_downloads = 5
+  image_pull_progress_timeout = "2m0s"
+  snapshotter = "overlayfs"
+  [plugins.'io.containerd.cri.v1.images'.pinned_images]
+    sandbox = "registry.example/pause:3.9"
+  [plugins.'io.containerd.cri.v1.images'.registry]
+    config_path = "/etc/a:/etc/b"
+    configs."registry.example".auth = { username = "u", password = "hunter2" }
+    mirrors."docker.io".endpoint = ["https://mirror.example"]
+[plugins.'io.containerd.cri.v1.runtime']
+  max_container_log_line_size = 4096
+  [plugins.'io.containerd.cri.v1.runtime'.cni]
+    bin_dirs = ["/opt/bin"]
+    conf_dir = "/etc/net"
+  [plugins.'io.containerd.cri.v1.runtime'.containerd]
+    default_runtime_name = "runc"
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      sandboxer = "podsandbox"
+      options.BinaryName = "/usr/sbin/runc"
+      options.NoPivotRoot = true
+[plugins.'io.containerd.grpc.v1.cri']
+  stream_server_port = "0"
+"#;
+
+#[test]
+fn both_layouts_say_the_same() {
+    for text in [V2, V3, &V3.replace("version = 3", "version = 4"), &V2.replace("version = 2", "")] {
+        let config = Node::new(text).load().expect("valid");
+        assert_eq!(config.cni.bin_dirs, [PathBuf::from("/opt/bin")]);
+        assert_eq!(config.cni.conf_dir, PathBuf::from("/etc/net"));
+        assert_eq!(config.runtime.max_log_line, 4096);
+        assert_eq!(config.images.max_concurrent_downloads, Some(5));
+        assert_eq!(config.images.pinned, ["registry.example/pause:3.9"]);
+        let registry = &config.images.registry;
+        assert_eq!(registry.config_path, [PathBuf::from("/etc/a"), PathBuf::from("/etc/b")]);
+        assert_eq!(registry.progress_timeout, Duration::from_secs(120));
+        assert_eq!(registry.auths["registry.example"].password, "hunter2");
+        assert_eq!(registry.mirrors["docker.io"], ["https://mirror.example"]);
+        let handler = &config.handlers[0];
+        assert_eq!((handler.name.as_str(), handler.runtime_type.as_str()), ("runc", "io.containerd.runc.v2"));
+        assert_eq!(
+            (handler.options.binary_name.as_str(), handler.sandboxer.as_str()),
+            ("/usr/sbin/runc", "podsandbox")
+        );
+    }
+}
+
+#[test]
+fn containerds_places_are_never_used_but_listed() {
+    for text in [V2, V3] {
+        let config = Node::new(text).load().expect("valid");
+        assert_eq!(config.own.root, PathBuf::from("/var/lib/cricket"));
+        assert_eq!(config.own.address, PathBuf::from("/run/cricket/cricket.sock"));
+        assert_eq!(config.own.default_handler, "");
+        let listed = keys(&config);
+        assert_eq!(listed[..3], ["root", "state", "grpc.address"]);
+        assert!(listed.iter().any(|k| k.ends_with("containerd.default_runtime_name")), "{listed:?}");
+        assert!(listed.iter().any(|k| k.ends_with("options.NoPivotRoot")), "{listed:?}");
+        assert!(listed.iter().any(|k| k.ends_with("stream_server_port")), "{listed:?}");
+        assert_eq!(listed.len(), 6, "{listed:?}");
+    }
+}
+
+#[test]
+fn what_is_printed_says_where_it_came_from_and_hides_secrets() {
+    let node = Node::new(V2);
+    let flags = Flags { root: Some("/r".into()), ..Flags::default() };
+    let text = Config::load(Some(&node.path("config.toml")), &flags).expect("valid").to_toml();
+    let line = |start: &str| text.lines().find(|l| l.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
+    assert!(line("root = \"/r\"").ends_with("# --root"));
+    assert!(line("state =").ends_with("# default"));
+    assert!(line("conf_dir = \"/etc/net\"").ends_with("config.toml:15"), "{text}");
+    assert!(line("#   root = \"/var/lib/containerd\"").contains("config.toml:3"), "{text}");
+    assert!(text.contains("password = \"(hidden)\"") && !text.contains("hunter2"));
+    // It is a configuration itself.
+    let again = Node::new(&text).load().expect("valid");
+    assert_eq!((again.own.root, again.unsupported.len()), (PathBuf::from("/r"), 0));
+    let json = Node::new(V2).load().expect("valid").to_json();
+    assert_eq!(json["containerd"]["runtimes"]["runc"]["runtime_type"], "io.containerd.runc.v2");
+    assert!(!json.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_typo_in_crickets_table_names_line_and_key() {
+    let node = Node::new("version = 3\n[plugins.\"io.cricket.v1\"]\nroot = \"/r\"\nseccomp_dri = \"/x\"\n");
+    let text = node.error();
+    assert!(text.contains("config.toml:4: unknown key plugins.\"io.cricket.v1\".seccomp_dri"), "{text}");
+    assert!(text.contains("seccomp_dir"), "{text}");
+}
+
+#[test]
+fn wrong_values_name_line_and_key() {
+    for (text, line, key) in [
+        ("a = 1\nb = [\n", ":2", ""),
+        ("version = 9\n", ":1", "version"),
+        ("version = 1\n", ":1", "version"),
+        ("[plugins.'io.cricket.v1']\nroot = 7\n", ":2", "root"),
+        ("[plugins.'io.cricket.v1']\nstate = 'run'\n", ":2", "state"),
+        ("[plugins.'io.cricket.v1']\n\nlog_format = 'xml'\n", ":3", "log_format"),
+        ("[plugins.'io.cricket.v1']\ncgroup_driver = 'systemd'\n", ":2", "cgroup_driver"),
+        ("[plugins.'io.cricket.v1']\ncni_plugin_timeout = '1 fortnight'\n", ":2", "cni_plugin_timeout"),
+        ("[plugins.'io.containerd.cri.v1.runtime']\nunset_seccomp_profile = 'x'\n", ":2", "unset_seccomp_profile"),
+        ("[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = '/x'\n", ":2", "bin_dirs"),
+        ("imports = 'x'\n", ":1", "imports"),
+    ] {
+        let error = Node::new(text).error();
+        assert!(error.contains(&format!("config.toml{line}")) && error.contains(key), "{text}: {error}");
+    }
+}
+
+#[test]
+fn imports_are_followed_and_later_files_count() {
+    let node = Node::new(
+        "version = 3\nimports = ['conf.d/*.toml', 'none.d/*.toml']\n\
+         [plugins.'io.containerd.cri.v1.runtime']\nmax_container_log_line_size = 100\n\
+         [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n",
+    );
+    // The second in the older layout, which imports the first file again.
+    node.file(
+        "conf.d/10.toml",
+        "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nmax_container_log_line_size = 200\n\
+         [plugins.'io.cricket.v1']\ndefault_handler = 'runc'\n",
+    );
+    node.file(
+        "conf.d/20.toml",
+        "version = 2\nimports = ['../config.toml']\n[plugins.'io.containerd.grpc.v1.cri']\n\
+         max_container_log_line_size = 300\n\
+         [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.gpu]\nruntime_type = 'io.cricket.oci.v1'\n\
+         [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\npod_annotations = ['a.*']\n",
+    );
+    node.file("conf.d/not.txt", "= not TOML");
+    let config = node.load().expect("valid");
+    assert_eq!(config.runtime.max_log_line, 300);
+    assert_eq!(config.own.default_handler, "runc");
+    let names: Vec<_> = config.handlers.iter().map(|h| h.name.as_str()).collect();
+    assert_eq!(names, ["gpu", "runc"]);
+    assert_eq!(config.handlers[1].runtime_type, "io.containerd.runc.v2");
+    assert_eq!(config.handlers[1].pod_annotations, ["a.*"]);
+    assert!(config.to_toml().contains("20.toml:4"));
+    node.file("conf.d/30.toml", "imports = ['gone.toml']");
+    assert!(node.error().contains("conf.d/gone.toml"));
+}
+
+#[test]
+fn bounds() {
+    let node = Node::new(&format!("# {}\n", "x".repeat(1 << 20)));
+    assert!(node.error().contains("larger than"));
+    let node = Node::new("imports = ['d/*']");
+    (0..201).for_each(|n| node.file(&format!("d/{n}"), ""));
+    assert!(node.error().contains("more than 200 files"));
+    assert!(Config::load(Some(Path::new("/dev/zero")), &Flags::default()).is_err());
+}
+
+#[test]
+fn defaults_without_a_file() {
+    let config = Node::new("").load().expect("valid");
+    assert_eq!(config.netns_dir(), PathBuf::from("/run/netns"));
+    assert!(config.runtime.unprivileged_ports && config.runtime.unprivileged_icmp);
+    assert_eq!(config.own.admin_address, PathBuf::from("/run/cricket/admin.sock"));
+    assert_eq!(config.own.log_level, "info");
+    let config = Node::new(
+        "[debug]\nlevel = 'debug'\n[plugins.'io.cricket.v1']\nstate = '/s'\n\
+         [plugins.'io.containerd.cri.v1.runtime']\nnetns_mounts_under_state_dir = true\n",
+    );
+    let config = config.load().expect("valid");
+    assert_eq!((config.netns_dir(), config.own.address), ("/s/netns".into(), "/s/cricket.sock".into()));
+    assert_eq!(config.own.log_level, "debug");
+}
+
+#[test]
+fn the_sample_is_the_default() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("containerd-config.toml");
+    let config = Config::load(Some(&sample), &Flags::default()).expect("valid");
+    assert_eq!(keys(&config), Vec::<&str>::new());
+    let plain = Node::new("").load().expect("valid");
+    for shown in &plain.shown {
+        let same = config.shown.iter().find(|s| s.table == shown.table && s.key == shown.key);
+        let same = same.unwrap_or_else(|| panic!("{shown:?}"));
+        assert_eq!(same.value, shown.value, "{}", shown.key);
+        assert!(matches!(same.origin, reader::Origin::File(_)), "{} is not in the sample", shown.key);
+    }
+}

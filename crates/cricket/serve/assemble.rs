@@ -1,0 +1,124 @@
+//! From the configuration to everything that the services stand on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cricket_cgroup::Hierarchies;
+use cricket_cni::{Cni, CniConfig};
+use cricket_image::{ImageStore, ImageStoreConfig};
+use cricket_pod::{Host, PodsConfig, Shared};
+use cricket_runtime::handlers::{CgroupDriver, Handlers};
+use cricket_runtime::monitor::Helpers;
+use cricket_server::{CniTemplate, ServiceConfig};
+use cricket_store::Store;
+use tokio::sync::broadcast;
+
+use super::Fallible;
+use crate::config::Config;
+use crate::layout;
+
+/// Events that a slow subscriber may be behind before it loses some.
+const EVENTS: usize = 1024;
+/// Where packages put the helpers.
+const LIBEXEC: &str = "/usr/libexec/cricket";
+/// The network that `conf_template` becomes: containerd's name, so that a node that moves has it once.
+const RENDERED: &str = "10-containerd-net.conflist";
+
+/// Opens everything.
+pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)> {
+    let started = SystemTime::now();
+    let hierarchies = Arc::new(Hierarchies::detect()?);
+    let mut host = Host::probe(&hierarchies)?;
+    host.facts.may_lower_oom_score &= !config.runtime.restrict_oom_score_adj;
+    let store = Store::open(layout::records(&config.own.root))?;
+    let images = ImageStore::open(image_config(config), store.clone()).await?;
+    let cni = Cni::open(cni_config(config))?;
+    let handlers = handlers(config)?;
+    for (name, reason) in handlers.refused() {
+        tracing::warn!(handler = name, reason, "runtime handler cannot be used");
+    }
+    let dir = helpers_dir(config);
+    let helpers = tokio::task::spawn_blocking(move || Helpers::load(&dir)).await??;
+    let shared = Shared {
+        config: pods_config(config),
+        images,
+        cni,
+        handlers,
+        helpers: Arc::new(helpers),
+        hierarchies,
+        store,
+        host,
+        readers: Default::default(),
+        started,
+        events: broadcast::Sender::new(EVENTS),
+    };
+    Ok((shared, service_config(config)))
+}
+
+/// The node's handlers.
+///
+/// # Errors
+/// A handler that fits neither the node nor this version.
+pub(crate) fn handlers(config: &Config) -> Fallible<Handlers> {
+    Ok(Handlers::from_config(&config.handlers, &config.own.default_handler, CgroupDriver::Cgroupfs)?)
+}
+
+/// How the image store is opened.
+pub(crate) fn image_config(config: &Config) -> ImageStoreConfig {
+    let own = &config.own;
+    let mut images = ImageStoreConfig::new(&own.root, &own.state);
+    images.registry = config.images.registry.clone();
+    images.pinned = config.images.pinned.clone();
+    images.keep_unfinished = own.keep_unfinished;
+    if let Some(layers) = own.max_parallel_layers.or(config.images.max_concurrent_downloads) {
+        images.max_parallel_layers = layers;
+    }
+    images
+}
+
+/// How the network plugins are run.
+pub(crate) fn cni_config(config: &Config) -> CniConfig {
+    CniConfig {
+        conf_dir: config.cni.conf_dir.clone(),
+        bin_dirs: config.cni.bin_dirs.clone(),
+        max_conf_num: config.cni.max_conf_num,
+        cache_dir: layout::networks(&config.own.root),
+        timeout: config.own.cni_timeout,
+    }
+}
+
+/// Where the helpers are: as configured, else beside this program, else where packages put them.
+pub(crate) fn helpers_dir(config: &Config) -> PathBuf {
+    let beside = || {
+        let me = std::env::current_exe().ok()?.canonicalize().ok()?;
+        let dir = me.parent()?;
+        dir.join("cricket-monitor").exists().then(|| dir.to_owned())
+    };
+    config.own.helpers_dir.clone().or_else(beside).unwrap_or_else(|| Path::new(LIBEXEC).to_owned())
+}
+
+fn pods_config(config: &Config) -> PodsConfig {
+    let (own, runtime) = (&config.own, &config.runtime);
+    PodsConfig {
+        root: own.root.clone(),
+        state: own.state.clone(),
+        netns_dir: config.netns_dir(),
+        seccomp_dir: own.seccomp_dir.clone(),
+        unset_seccomp_profile: runtime.unset_seccomp_profile.clone(),
+        enable_unprivileged_ports: runtime.unprivileged_ports,
+        enable_unprivileged_icmp: runtime.unprivileged_icmp,
+        max_log_line: runtime.max_log_line,
+        device_ownership_from_security_context: runtime.device_ownership,
+    }
+}
+
+fn service_config(config: &Config) -> ServiceConfig {
+    let template = config.cni.conf_template.as_ref();
+    ServiceConfig {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        config: config.to_json(),
+        cni_template: template
+            .map(|template| CniTemplate { template: template.clone(), target: config.cni.conf_dir.join(RENDERED) }),
+    }
+}

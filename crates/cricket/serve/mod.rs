@@ -1,0 +1,100 @@
+//! The daemon.
+//!
+//! ```text
+//! configuration ─▶ locks ─▶ log, limits ─▶ host, records, images, networks, handlers ─▶ pods restored ─▶ sockets ─▶ READY
+//!      SIGTERM, SIGINT ─▶ STOPPING ─▶ no new requests, those in flight ≤ 5 s ─▶ exit 0, every pod runs on
+//! ```
+//!
+//! Invariants: nothing below root and state is touched without the locks; a socket answers only when the pods are
+//! restored.
+
+mod assemble;
+mod lock;
+mod log;
+mod netns;
+mod process;
+mod requests;
+mod socket;
+
+use std::error::Error;
+use std::sync::Arc;
+
+use cricket_pod::Pods;
+use cricket_server::Service;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Unsupported};
+use crate::{admin, layout};
+
+pub(crate) use assemble::{cni_config, handlers, helpers_dir, image_config};
+pub(crate) use lock::{Lock, LockError};
+pub(crate) use process::directories;
+pub(crate) use requests::Requests;
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// Whatever keeps the daemon from serving.
+pub(crate) fn run(config: Config) -> Fallible<()> {
+    log::start(&config.own)?;
+    process::directories(&config.own)?;
+    let _root = Lock::take(&config.own.root.join(layout::LOCK))?;
+    let _state = Lock::take(&config.own.state.join(layout::LOCK))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), root = %config.own.root.display(), state = %config.own.state.display(), "cricket starts");
+    process::prepare();
+    tell(&config.unsupported);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.own.workers)
+        .thread_name("cricket")
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve(config));
+    // Blocking work that is still under way (a layer, a plugin) is taken up again at the next start.
+    runtime.shutdown_background();
+    if let Err(e) = &served {
+        tracing::error!(error = %e, "cricket cannot go on");
+    }
+    served
+}
+
+/// What is set and not used, once.
+fn tell(unsupported: &[Unsupported]) {
+    for key in unsupported {
+        tracing::warn!(key = %key.place.key, value = %key.value, at = %key.place, reason = key.reason, "not used by cricket");
+    }
+}
+
+async fn serve(config: Config) -> Fallible<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    // Nothing is read again, but a hang-up must not end the daemon either.
+    let _hangup = signal(SignalKind::hangup())?;
+    let (shared, service_config) = assemble::shared(&config).await?;
+    let shared = Arc::new(shared);
+    let images = shared.images.clone();
+    let pods = Pods::restore(shared.clone()).await?;
+    tracing::info!(pods = pods.list().len(), "pods restored");
+    netns::watch(config.netns_dir(), pods.clone());
+    let service = Service::new(pods, images, service_config);
+    let requests = Requests::default();
+    let cri = socket::listen(&config.own.address, 0o660)?;
+    let operators = socket::listen(&config.own.admin_address, 0o600)?;
+    let admin = tokio::spawn(admin::server::serve(operators, shared, requests.clone()));
+    let server = tokio::spawn(requests::serve(cri, service, requests.clone()));
+    process::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(address = %config.own.address.display(), "cricket serves");
+    let asked = tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+        ended = server => return Err(format!("the CRI server ended: {ended:?}").into()),
+    };
+    tracing::info!(signal = asked, requests = requests.running(), "cricket ends, pods run on");
+    process::notify(&[sd_notify::NotifyState::Stopping]);
+    admin.abort();
+    requests.drain().await;
+    socket::remove(&config.own.address);
+    socket::remove(&config.own.admin_address);
+    Ok(())
+}
