@@ -100,7 +100,7 @@ pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Failure> {
 }
 
 /// Reads what the child says until it executes, which closes the channel.
-pub(crate) fn outcome(channel: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+fn outcome(channel: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     let mut buffer = vec![0; MAX_REPORT];
     let mut terminal = None;
     loop {

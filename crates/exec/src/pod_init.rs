@@ -3,15 +3,17 @@
 use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
-use cricket_process::namespaces;
+use cricket_process::{identity, namespaces};
 use cricket_wire::exec_config::PodInitConfig;
+use cricket_wire::helper::{MAX_REPORT, Report};
+use cricket_wire::packet::{self, PacketError};
 
 use crate::cgroup::Groups;
 use crate::clone::Side;
-use crate::command::{channel, outcome, set_oom_score};
+use crate::command::{channel, set_oom_score};
 use crate::failure::{Doing, Failure};
 use crate::{Made, child, descriptor, reaper};
 
@@ -33,7 +35,7 @@ pub(crate) fn make(config: &PodInitConfig) -> Result<Made, Failure> {
     match groups.clone(true, no_other)? {
         Side::Child => {
             drop(ours);
-            let failure = match enter(&mut groups, &join) {
+            let failure = match enter(&mut groups, &join, config.user_fd.is_some()) {
                 Ok(()) => become_reaper(program.as_fd(), theirs.as_fd()),
                 Err(failure) => failure,
             };
@@ -41,23 +43,37 @@ pub(crate) fn make(config: &PodInitConfig) -> Result<Made, Failure> {
         }
         Side::Parent(pid) => {
             drop(theirs);
-            outcome(&ours)?;
+            await_ready(&ours)?;
             Ok(Made { pid, terminal: None })
         }
     }
 }
 
-fn enter(groups: &mut Groups, join: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+/// Nothing but its own word counts: an init that ended early closes the channel, too.
+fn await_ready(channel: &OwnedFd) -> Result<(), Failure> {
+    match packet::receive::<Report>(channel, &mut vec![0; MAX_REPORT]) {
+        Ok((Report { error: Some(failure), .. }, _)) => Err(failure.into()),
+        Ok(_) => Ok(()),
+        Err(PacketError::Closed) => Err(Failure::host("the pod's init ended before it was ready")),
+        Err(error) => Err(Failure::host(format!("hear from the pod's init: {error}"))),
+    }
+}
+
+fn enter(groups: &mut Groups, join: &[BorrowedFd<'_>], user_namespace: bool) -> Result<(), Failure> {
     groups.join()?;
     for namespace in join {
         namespaces::join(namespace)?;
+    }
+    if user_namespace {
+        // As the host's root, who is nobody in there, it would lose its capabilities at execve.
+        identity::change(0, 0, &[])?;
     }
     cricket_process::signals::reset().doing("reset signals")?;
     rustix::process::setsid().doing("start a session")?;
     Ok(())
 }
 
-/// Executes this program again, as reaper; it closes the channel when it is ready.
+/// Executes this program again, as reaper; it tells the channel when it is ready.
 fn become_reaper(program: BorrowedFd<'_>, channel: BorrowedFd<'_>) -> Failure {
     if let Err(failure) =
         descriptor::close_on_exec_from(3).and_then(|()| descriptor::place(channel, reaper::CHANNEL, false).map(drop))

@@ -10,12 +10,14 @@ use std::process::ExitCode;
 
 use cricket_process::caps::{self, Set};
 use cricket_process::identity;
+use cricket_wire::helper::Report;
+use prost::Message;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsmount, fsopen, mount_change, move_mount, unmount,
 };
 use rustix::process::{DumpableBehavior, chdir, fchdir, pivot_root, set_dumpable_behavior};
-use rustix::thread::{UnshareFlags, set_no_new_privs, unshare_unsafe};
+use rustix::thread::{UnshareFlags, set_name, set_no_new_privs, unshare_unsafe};
 
 use crate::child;
 use crate::descriptor;
@@ -25,7 +27,7 @@ use crate::failure::{Doing, Failure};
 pub(crate) const NAME: &str = "cricket-init";
 /// The same for execve.
 pub(crate) const NAME_C: &CStr = c"cricket-init";
-/// Where it tells its maker that it failed, or by closing it that it is ready.
+/// Where it tells its maker that it is ready, or why it failed.
 pub(crate) const CHANNEL: i32 = 3;
 
 /// A user and group that files of images do not belong to: the last ID of a pod's usual 65536.
@@ -36,20 +38,23 @@ pub(crate) fn run() -> ExitCode {
     if std::process::id() != 1 {
         return ExitCode::FAILURE;
     }
-    let shut_in = block_signals().and_then(|()| shut_in());
-    match (shut_in, descriptor::borrow(CHANNEL)) {
-        (Err(failure), Ok(channel)) => child::fail(failure, channel),
-        (Err(_), Err(_)) => ExitCode::FAILURE,
-        (Ok(()), _) => match descriptor::close_from(0) {
-            Ok(()) => wait_for_the_end(),
-            Err(_) => ExitCode::FAILURE,
-        },
+    let Ok(channel) = descriptor::borrow(CHANNEL) else { return ExitCode::FAILURE };
+    if let Err(failure) = block_signals().and_then(|()| shut_in()) {
+        child::fail(failure, channel);
+    }
+    let ready = Report { pid: 1, error: None, terminal: false };
+    let told = rustix::io::write(channel, &ready.encode_to_vec()).is_ok();
+    match told && descriptor::close_from(0).is_ok() {
+        true => wait_for_the_end(),
+        false => ExitCode::FAILURE,
     }
 }
 
 /// Gives up everything but waiting.
 fn shut_in() -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("hide from ptrace")?;
+    // Executed by descriptor, it would be called after its file.
+    set_name(NAME_C).doing("set own name")?;
     // SAFETY: nothing but the mount namespace is unshared, and there is one thread.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.doing("make a mount namespace")?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
