@@ -34,6 +34,8 @@ impl Pods {
     /// When the records cannot be read at all.
     pub async fn restore(shared: Arc<Shared>) -> Result<Self> {
         let pods = Self::new(shared.clone());
+        crate::sandbox::make_dir(&shared.config.state.join("pods"), 0o711)?;
+        crate::sandbox::make_dir(&shared.config.state.join("youki"), 0o700)?;
         let records = load(&shared)?;
         let known: HashSet<SandboxId> = records.iter().map(|r| r.sandbox.id.clone()).collect();
         let mut tasks = tokio::task::JoinSet::new();
