@@ -46,7 +46,7 @@ async fn failures_of_helpers_have_their_blame() {
         (failure.blame, failure.message.as_str()),
         (Blame::Host, "the helper was killed by signal 6 without a report")
     );
-    let mut request = pod.request("c", "sleep 600", &[]);
+    let mut request = pod.request("c", "exec sleep 600", &[]);
     request.log.as_mut().expect("log").path = "../outside.log".into();
     let failed = pod.client.run(request).await.expect_err("a log outside");
     assert!(matches!(failed, MonitorError::Refused { code: Code::Host, .. }), "{failed}");
@@ -62,7 +62,7 @@ async fn a_dropped_run_is_cancelled() {
     assert!(tokio::time::timeout(Duration::from_millis(200), hanging).await.is_err());
     until("the helper is killed", || children(pod.client.pid()).is_empty()).await;
     assert!(pod.client.list().await.expect("list").is_empty());
-    let started = pod.run("a", "sleep 600").await;
+    let started = pod.run("a", "exec sleep 600").await;
     assert!(matches!(
         pod.client.run(pod.request("a", "exit 0", &[])).await,
         Err(MonitorError::Refused { code: Code::Conflict, .. })
@@ -146,7 +146,7 @@ async fn held_descriptors_are_named_and_given_back() {
 #[tokio::test]
 async fn leaves_when_nothing_runs() {
     let mut pod = Pod::start().await;
-    let started = pod.run("a", "sleep 600").await;
+    let started = pod.run("a", "exec sleep 600").await;
     assert!(matches!(pod.client.leave().await, Err(MonitorError::Refused { code: Code::Conflict, .. })));
     kill(started.pid);
     pod.exit().await;
@@ -167,7 +167,7 @@ async fn runs_detached_under_its_name() {
     let mode =
         std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(pod.pod_dir().join("monitor.sock")).expect("stat"));
     assert_eq!(mode & 0o777, 0o600);
-    let started = pod.run("a", "sleep 600").await;
+    let started = pod.run("a", "exec sleep 600").await;
     let running = pod.client.list().await.expect("list");
     assert_eq!(running[0].phase, ContainerPhase::Running { pid: started.pid });
     // Nothing of the test's or the monitor's reaches the container.

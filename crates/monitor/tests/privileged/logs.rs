@@ -110,7 +110,7 @@ async fn a_full_disk_does_not_hinder_stopping() {
     let directory = pod.log_dir();
     let _disk = SmallDisk::mount(&directory);
     let started = pod.run("a", "exec seq 1 2000000").await;
-    let other = pod.run("b", "sleep 600").await;
+    let other = pod.run("b", "exec sleep 600").await;
     let log = pod.log_file("a");
     until("the disk is full", || std::fs::metadata(&log).is_ok_and(|stat| stat.len() >= 120 * 1024)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
