@@ -1,0 +1,113 @@
+//! The whole node.
+
+use crate::Kubelet;
+use anyhow::{Result, bail};
+use cricket_testkit::cri::Cri;
+use cricket_testkit::daemon::{self, Daemon, Program};
+use cricket_testkit::image;
+use cricket_testkit::registry::Registry;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The image that every node's registry has: busybox.
+pub const IMAGE: &str = "docker.io/library/busybox:latest";
+
+/// What a node consists of.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The runtime.
+    pub program: Program,
+    /// Serve every image of the suites, not only [`IMAGE`].
+    pub all_images: bool,
+}
+
+/// Registry, network, runtime and kubelet.
+pub struct Node {
+    // Dropped in this order: the kubelet would start again what the runtime's end removes.
+    /// The kubelet.
+    pub kubelet: Kubelet,
+    /// The runtime, with its network.
+    pub daemon: Daemon,
+    /// The registry that public registries' names lead to.
+    pub registry: Registry,
+}
+
+impl Node {
+    /// A node for a test: with cricket, or with containerd where
+    /// `CRICKET_TEST_PEER` is `1`, which shows that the test itself is right.
+    pub async fn start() -> Result<Self> {
+        let program = if peer() { Program::Containerd } else { Program::Cricket };
+        Self::with(Options { program, ..Options::default() }).await
+    }
+
+    /// A node.
+    pub async fn with(options: Options) -> Result<Self> {
+        let registry = Registry::start()?;
+        let mut images = image::suite()?;
+        images.retain(|named| options.all_images || matches!(named.repository.as_str(), "library/busybox" | "pause"));
+        registry.fill(&images).await?;
+        let url = Some(registry.url().to_owned());
+        let daemon = Daemon::with(daemon::Options { program: options.program, registry: url, ..Default::default() })?;
+        let kubelet = Kubelet::start(&daemon).await?;
+        Ok(Self { kubelet, daemon, registry })
+    }
+
+    /// A CRI client.
+    pub async fn cri(&self) -> Result<Cri> {
+        self.daemon.cri().await
+    }
+
+    /// A path for a volume that the test and its pods share. It is not there yet.
+    pub fn shared(&self) -> PathBuf {
+        self.daemon.home().join("shared")
+    }
+
+    /// Deletes the pods that are left, and fails when any of them leaves
+    /// something on the machine.
+    pub async fn finish(mut self) -> Result<()> {
+        self.kubelet.delete_all()?;
+        let began = Instant::now();
+        // Stopped by the kubelet, whose own garbage collection would remove them a minute later.
+        while !self.stopped().await? {
+            if began.elapsed() > Duration::from_secs(30) {
+                bail!("not stopped: {:#?}", self.cri().await?.pods().await?);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.cri().await?.remove_all_pods().await?;
+        // containerd keeps directories of its state for itself.
+        while let left = self.left()?
+            && !left.is_empty()
+        {
+            if began.elapsed() > Duration::from_secs(60) {
+                bail!("left by pods that are gone:\n{}", left.join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.kubelet.kill()
+    }
+
+    async fn stopped(&self) -> Result<bool> {
+        use cricket_cri_api::v1::{ContainerState, PodSandboxState};
+        let cri = self.cri().await?;
+        let pods = cri.pods().await?;
+        let containers = cri.containers().await?;
+        Ok(self.kubelet.pods().await?.is_empty()
+            && pods.iter().all(|pod| pod.state() == PodSandboxState::SandboxNotready)
+            && containers.iter().all(|container| container.state() == ContainerState::ContainerExited))
+    }
+
+    fn left(&self) -> Result<Vec<String>> {
+        let mut left = self.kubelet.leaks()?;
+        let runtime = self.daemon.leaks()?;
+        left.extend(
+            runtime.into_iter().filter(|leak| !(self.kubelet.owns(leak) || peer() && leak.starts_with("state"))),
+        );
+        Ok(left)
+    }
+}
+
+/// Is the runtime of tests the peer?
+pub fn peer() -> bool {
+    std::env::var("CRICKET_TEST_PEER").is_ok_and(|value| value == "1")
+}
