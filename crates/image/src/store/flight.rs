@@ -15,8 +15,10 @@ static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// Running work by key.
 pub(crate) struct Flights<K, T> {
-    running: Arc<Mutex<HashMap<K, (u64, Weak<Flight<T>>)>>>,
+    running: Arc<Mutex<Running<K, T>>>,
 }
+
+type Running<K, T> = HashMap<K, (u64, Weak<Flight<T>>)>;
 
 struct Flight<T> {
     result: watch::Receiver<Option<Result<T>>>,
@@ -83,6 +85,7 @@ where
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;

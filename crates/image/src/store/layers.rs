@@ -21,8 +21,11 @@ pub(crate) enum Origin {
     /// A registry, with the credentials of the pull.
     Registry(Source),
     /// A file of each blob.
-    Files(Arc<dyn Fn(&LayerRef) -> Option<PathBuf> + Send + Sync>),
+    Files(FileOf),
 }
+
+/// The file of a layer's blob.
+pub(crate) type FileOf = Arc<dyn Fn(&LayerRef) -> Option<PathBuf> + Send + Sync>;
 
 impl Inner {
     /// Has all these layers in place, the largest fetched first.

@@ -102,6 +102,7 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 mod tests {
     use super::*;
 

@@ -86,8 +86,7 @@ fn describe(root: &Path) -> BTreeMap<String, String> {
                 String::new()
             };
             let size = if meta.is_file() { meta.len() } else { 0 };
-            let facts =
-                (meta.mode(), meta.uid(), meta.gid(), size, meta.mtime(), meta.is_file().then(|| meta.nlink()));
+            let facts = (meta.mode(), meta.uid(), meta.gid(), size, meta.mtime(), meta.is_file().then(|| meta.nlink()));
             found.insert(path.strip_prefix(root).unwrap().display().to_string(), format!("{facts:?} {content}"));
         }
     }

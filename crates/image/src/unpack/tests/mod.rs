@@ -1,4 +1,5 @@
 //! Hostile and legal archives.
+#![allow(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
 mod bounds;
 mod gnu;
