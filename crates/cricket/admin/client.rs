@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::io;
 
+use cricket_cni::{Cni, CniConfig};
 use cricket_image::ImageStore;
 use cricket_store::Store;
 use tokio::net::UnixStream;
 
-use super::{Answer, Operation, Operators, Request, VERSION, receive, send};
+use super::{Answer, Operation, Operators, Request, VERSION, operations, receive, send};
 use crate::config::Config;
 use crate::layout;
 use crate::serve::{self, Lock, LockError};
@@ -29,6 +30,28 @@ pub(crate) fn ask(config: &Config, operation: Operation) -> Result<Answer, Box<d
         Answer::Failed(text) => Err(text.into()),
         answer => Ok(answer),
     }
+}
+
+/// What keeps pods from being attached to their network; looked at here where no daemon runs, which leaves nothing.
+///
+/// # Errors
+/// When the daemon gives no answer, or the directories cannot be followed.
+pub(crate) fn network(config: &Config) -> Result<Option<String>, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match remote(config, &Operation::Network).await? {
+            Some(Answer::Network(problem)) => Ok(problem),
+            Some(other) => Err(format!("unexpected answer {other:?}").into()),
+            None => {
+                // Records are none of its business.
+                let cache_dir = std::env::temp_dir().join(format!("cricket-doctor-{}", std::process::id()));
+                let cni = Cni::open(CniConfig { cache_dir: cache_dir.clone(), ..serve::cni_config(config) })?;
+                let problem = operations::network(&cni).await;
+                std::fs::remove_dir_all(cache_dir)?;
+                Ok(problem)
+            }
+        }
+    })
 }
 
 /// Asks the daemon; `None` where nobody listens.

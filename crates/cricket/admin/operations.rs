@@ -1,18 +1,22 @@
 //! What operators may ask for, carried out: by the daemon, or by the command itself where none runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cricket_cni::Cni;
 use cricket_image::{Image, ImageStore};
 
 use super::{Answer, ImageLine, LayerDamage, Operation};
 
+/// How long plugins have to say that they are ready.
+const ASK: Duration = Duration::from_secs(2);
+
 /// Carries operations out.
 #[derive(Clone)]
 pub(crate) struct Operators {
     /// The images.
     pub(crate) images: ImageStore,
-    /// The networks; a command without a daemon has none to ask.
+    /// The networks; a command without a daemon has none.
     pub(crate) cni: Option<Cni>,
 }
 
@@ -27,10 +31,10 @@ impl Operators {
             Operation::UnpinImage { image } => self.images.unpin(&image).await.map(|()| Answer::Done),
             Operation::ListImages => Ok(Answer::Images(self.images.list().iter().map(|i| line(i)).collect())),
             Operation::VerifyLayers => self.verify().await.map(Answer::Layers),
-            Operation::Network => {
-                let ready = self.cni.as_ref().map_or(Ok(()), Cni::ready);
-                Ok(Answer::Network(ready.err().map(|e| e.to_string())))
-            }
+            Operation::Network => match &self.cni {
+                Some(cni) => Ok(Answer::Network(network(cni).await)),
+                None => return Answer::Failed("no daemon runs".to_owned()),
+            },
         };
         outcome.unwrap_or_else(|e| Answer::Failed(e.to_string()))
     }
@@ -47,6 +51,14 @@ impl Operators {
         }
         Ok(found)
     }
+}
+
+/// What keeps the network from being ready, after its plugins had the time to say so.
+pub(super) async fn network(cni: &Cni) -> Option<String> {
+    cni.ready().err()?;
+    let mut readiness = cni.subscribe();
+    let _ = tokio::time::timeout(ASK, readiness.wait_for(Result::is_ok)).await;
+    cni.ready().err().map(|e| e.to_string())
 }
 
 fn line(image: &Image) -> ImageLine {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use globset::GlobBuilder;
@@ -20,7 +20,7 @@ use super::versions;
 const MAX_SIZE: u64 = 1 << 20;
 /// Most files.
 const MAX_FILES: usize = 200;
-/// Deepest directory of a pattern that is looked at: `/a/*/b*.toml` needs two.
+/// Most files that one pattern may match.
 const MAX_MATCHES: usize = 1000;
 
 /// Everything that the file and its imports say, in containerd's newest layout, and the files that were read.
@@ -28,7 +28,7 @@ pub(crate) fn load(path: &Path) -> Result<(Table, Vec<PathBuf>)> {
     let mut all = Table::new();
     let mut read = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut pending = VecDeque::from([path.to_owned()]);
+    let mut pending = VecDeque::from([clean(path)]);
     while let Some(path) = pending.pop_front() {
         if !seen.insert(path.clone()) {
             continue;
@@ -69,7 +69,7 @@ fn resolve(parent: &Path, imports: Node) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for pattern in list {
         let pattern = pattern.as_str().ok_or_else(|| wrong("want a list of file names"))?;
-        let path = dir.join(pattern);
+        let path = clean(&dir.join(pattern));
         if !pattern.contains('*') {
             files.push(path);
             continue;
@@ -77,6 +77,20 @@ fn resolve(parent: &Path, imports: Node) -> Result<Vec<PathBuf>> {
         files.extend(glob(&path).map_err(|reason| wrong(&reason))?);
     }
     Ok(files)
+}
+
+/// Without `.` and `..`, as the text says: a file that is named in two ways is read once.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if clean.file_name().is_some_and(|n| n != "..") => drop(clean.pop()),
+            Component::ParentDir if clean.has_root() => {}
+            part => clean.push(part),
+        }
+    }
+    clean
 }
 
 /// The files that match, sorted; a `*` does not cross a `/`.

@@ -33,10 +33,10 @@ fn handler(r: &mut Reader, runtimes: &[&str], name: String) -> Result<HandlerCon
             .optional(&table, "privileged_without_host_devices_all_devices_allowed")?
             .unwrap_or_default(),
         base_runtime_spec: r.optional(&table, "base_runtime_spec")?.unwrap_or_default(),
-        cni_conf_dir: r.optional(&table, "cni_conf_dir")?.unwrap_or_default(),
-        cni_max_conf_num: r.optional(&table, "cni_max_conf_num")?.unwrap_or_default(),
         snapshotter: r.optional(&table, "snapshotter")?.unwrap_or_default(),
         sandboxer: r.optional(&table, "sandboxer")?.or(former).unwrap_or_default(),
         name: name.clone(),
+        // `cni_conf_dir` and `cni_max_conf_num` are not used yet, and therefore not taken: they are listed.
+        ..HandlerConfig::default()
     })
 }

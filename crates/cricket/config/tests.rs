@@ -252,7 +252,8 @@ fn the_sample_is_the_default() {
     let config = Config::load(Some(&sample), &Flags::default()).expect("valid");
     assert_eq!(keys(&config), Vec::<&str>::new());
     let plain = Node::new("").load().expect("valid");
-    for shown in &plain.shown {
+    // Depends on the machine.
+    for shown in plain.shown.iter().filter(|s| s.key != "worker_threads") {
         let same = config.shown.iter().find(|s| s.table == shown.table && s.key == shown.key);
         let same = same.unwrap_or_else(|| panic!("{shown:?}"));
         assert_eq!(same.value, shown.value, "{}", shown.key);

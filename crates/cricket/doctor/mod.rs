@@ -1,7 +1,122 @@
-//! `cricket doctor`.
+//! `cricket doctor`: is the node fit, and is anything left over.
+//!
+//! Leftovers are found in this order: what is there, then what is recorded, then whether the former is still there. A
+//! pod that comes or goes meanwhile is in the records or gone from the kernel, so it is never taken for a leftover.
+
+mod cgroups;
+mod known;
+mod leftovers;
+mod node;
+mod store;
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::admin::{Answer, Operation, client};
 use crate::cli::Outcome;
 use crate::config::Config;
-use std::process::ExitCode;
-pub(crate) fn run(_config: &Config, _verify: bool) -> Outcome {
+use known::Known;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// As it should be.
+    Good(String),
+    /// Worth knowing.
+    Note(String),
+    /// Wrong: pods cannot run, or something is left over.
+    Wrong(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(text) => write!(f, "ok     {text}"),
+            Self::Note(text) => write!(f, "note   {text}"),
+            Self::Wrong(text) => write!(f, "WRONG  {text}"),
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(config: &Config, verify: bool) -> Outcome {
+    let mut wrong = 0usize;
+    let mut tell = |findings: Vec<Finding>| {
+        for finding in findings {
+            wrong += usize::from(matches!(finding, Finding::Wrong(_)));
+            println!("{finding}");
+        }
+    };
+    tell(node::kernel());
+    tell(node::cgroups());
+    tell(node::helpers(config));
+    tell(node::handlers(config));
+    tell(node::settings(config));
+    tell(network(config));
+    tell(leftovers(config)?);
+    tell(store::layers(config));
+    if verify {
+        tell(layers(config));
+    }
+    if wrong > 0 {
+        println!("{wrong} wrong");
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
 }
+
+fn network(config: &Config) -> Vec<Finding> {
+    let dir = config.cni.conf_dir.display();
+    vec![match client::network(config) {
+        Ok(None) => Finding::Good(format!("network: ready ({dir})")),
+        Ok(Some(reason)) => Finding::Wrong(format!("network: {reason}")),
+        Err(e) => Finding::Wrong(format!("network: {e}")),
+    }]
+}
+
+/// What is left over of pods.
+///
+/// # Errors
+/// When what is there, or what is recorded, cannot be read.
+fn leftovers(config: &Config) -> io::Result<Vec<Finding>> {
+    let mut suspects = leftovers::mounts(&config.own.state)?;
+    suspects.extend(leftovers::namespaces(&config.netns_dir(), &config.own.state));
+    suspects.extend(leftovers::attachments(&config.own.root));
+    suspects.extend(leftovers::monitors(&config.own.state));
+    suspects.extend(leftovers::folders(&config.own.state));
+    let groups = cgroups::all();
+    let known = Known::read(config)?;
+    suspects.extend(cgroups::suspects(groups, &known));
+    let left: Vec<_> = suspects.iter().filter(|s| !s.belongs(&known) && s.is_there()).collect();
+    let mut findings: Vec<_> = left.iter().map(|s| s.finding()).collect();
+    findings.extend(known.unreadable().map(|text| Finding::Wrong(text.to_owned())));
+    if findings.is_empty() {
+        findings.push(Finding::Good(format!("leftovers: none; {} pods are recorded", known.pods())));
+    }
+    Ok(findings)
+}
+
+fn layers(config: &Config) -> Vec<Finding> {
+    match client::ask(config, Operation::VerifyLayers) {
+        Ok(Answer::Layers(damaged)) if damaged.is_empty() => {
+            vec![Finding::Good("layers: every file is as it was unpacked".to_owned())]
+        }
+        Ok(Answer::Layers(damaged)) => damaged.into_iter().map(damage).collect(),
+        Ok(other) => vec![Finding::Wrong(format!("layers: unexpected answer {other:?}"))],
+        Err(e) => vec![Finding::Wrong(format!("layers: {e}"))],
+    }
+}
+
+fn damage(found: crate::admin::LayerDamage) -> Finding {
+    let details = found.details.iter().map(|d| format!("\n         {d}")).collect::<String>();
+    match found.failure {
+        None => Finding::Note(format!("layer {}: was damaged, has been fetched again{details}", found.layer)),
+        Some(why) => {
+            Finding::Wrong(format!("layer {}: is damaged and cannot be had again: {why}{details}", found.layer))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

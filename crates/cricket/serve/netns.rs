@@ -33,7 +33,7 @@ async fn follow(mut stream: EventStream<Vec<u8>>, dir: PathBuf, pods: Pods) {
             Ok(event) if event.mask.contains(EventMask::Q_OVERFLOW) => look(&pods).await,
             Ok(event) if event.mask.contains(EventMask::IGNORED) => break,
             Ok(event) => {
-                if let Some(name) = event.name.filter(|n| ours(n)) {
+                if let Some(name) = event.name.filter(ours) {
                     pods.netns_gone(&name).await;
                 }
             }

@@ -1,0 +1,174 @@
+//! Mounts, network namespaces, network attachments, monitors and folders that may belong to no pod.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use super::known::Known;
+use crate::layout;
+
+/// Something that a pod made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Suspect {
+    pub(super) what: What,
+    pub(super) path: PathBuf,
+    /// ID of the pod or container that it has to belong to.
+    pub(super) owner: String,
+}
+
+/// Kinds of suspects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// A mount below the state directory.
+    Mount,
+    /// A pinned network namespace; `shared`: in a directory that other runtimes use as well.
+    Namespace {
+        /// See above.
+        shared: bool,
+    },
+    /// A record of the network plugins.
+    Attachment,
+    /// A monitor; its path is its directory in `/proc`.
+    Monitor,
+    /// A pod's folder.
+    Folder,
+    /// A control group.
+    Cgroup,
+}
+
+impl Suspect {
+    /// Whether somebody owns it.
+    pub(super) fn belongs(&self, known: &Known) -> bool {
+        match self.what {
+            What::Namespace { .. } => known.has_netns(&self.path),
+            What::Mount => known.has_container(&self.owner) || known.has_netns(&self.path),
+            What::Attachment | What::Monitor | What::Folder => known.has_pod(&self.owner),
+            // Chosen with the records at hand.
+            What::Cgroup => false,
+        }
+    }
+
+    /// Whether it is still there.
+    pub(super) fn is_there(&self) -> bool {
+        match self.what {
+            What::Mount => cricket_process::mounts::is_mount_point(&self.path).unwrap_or(false),
+            _ => self.path.symlink_metadata().is_ok(),
+        }
+    }
+
+    /// For the operator.
+    pub(super) fn finding(&self) -> Finding {
+        let path = self.path.display();
+        Finding::Wrong(match self.what {
+            What::Mount => format!("mount {path}: belongs to no pod (umount -l takes it away)"),
+            What::Namespace { shared: true } if others() => {
+                return Finding::Note(format!("network namespace {path}: of no pod here, perhaps another runtime's"));
+            }
+            What::Namespace { .. } => format!("network namespace {path}: belongs to no pod (ip netns delete)"),
+            What::Attachment => {
+                format!("network attachment {path}: the pod is gone; a restart of the daemon detaches it")
+            }
+            What::Monitor => format!("process {}: a monitor without a pod", self.path.display()),
+            What::Folder => format!("folder {path}: belongs to no pod; a restart of the daemon removes it"),
+            What::Cgroup => format!("control group {path}: belongs to no pod (rmdir takes it away)"),
+        })
+    }
+}
+
+/// Whether another runtime that pins namespaces under the same names may run here.
+fn others() -> bool {
+    ["/run/containerd/containerd.sock", "/run/crio/crio.sock"].iter().any(|p| Path::new(p).exists())
+}
+
+/// Mounts below the pods' folders and the state directory's namespaces.
+pub(super) fn mounts(state: &Path) -> io::Result<Vec<Suspect>> {
+    Ok(mounts_in(&fs::read("/proc/self/mountinfo")?, state))
+}
+
+/// The same, of a table in the format of proc_pid_mountinfo(5).
+pub(super) fn mounts_in(table: &[u8], state: &Path) -> Vec<Suspect> {
+    let pods = layout::pods(state);
+    let netns = state.join("netns");
+    let mut found = Vec::new();
+    for line in table.split(|b| *b == b'\n') {
+        let Some(point) = line.split(|b| *b == b' ').nth(4) else { continue };
+        let path = PathBuf::from(std::ffi::OsString::from_vec(unescape(point)));
+        let owner = match (path.strip_prefix(&pods), path.strip_prefix(&netns)) {
+            (Ok(below), _) => {
+                // POD/…, or POD/c/CONTAINER/…
+                let parts: Vec<_> = below.iter().map(|p| p.to_string_lossy()).collect();
+                match parts.as_slice() {
+                    [_, c, container, ..] if c == "c" => container.to_string(),
+                    [pod, ..] => pod.to_string(),
+                    [] => continue,
+                }
+            }
+            (_, Ok(below)) if below != Path::new("") => String::new(),
+            _ => continue,
+        };
+        found.push(Suspect { what: What::Mount, path, owner });
+    }
+    found
+}
+
+/// Undoes the octal escapes of mountinfo.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok());
+        let byte = digits.filter(|_| *first == b'\\').and_then(|d| u8::from_str_radix(d, 8).ok());
+        out.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &tail[3..] } else { tail };
+    }
+    out
+}
+
+/// Pinned network namespaces with the names that pods' have.
+pub(super) fn namespaces(dir: &Path, state: &Path) -> Vec<Suspect> {
+    let shared = !dir.starts_with(state);
+    let names = names(dir).into_iter().filter(|n| n.starts_with("cni-"));
+    names.map(|n| Suspect { what: What::Namespace { shared }, path: dir.join(n), owner: String::new() }).collect()
+}
+
+/// Records of the network plugins.
+pub(super) fn attachments(root: &Path) -> Vec<Suspect> {
+    let dir = layout::networks(root);
+    let record = |name: String| {
+        let owner = name.strip_suffix(".json")?.to_owned();
+        Some(Suspect { what: What::Attachment, path: dir.join(&name), owner })
+    };
+    names(&dir).into_iter().filter_map(record).collect()
+}
+
+/// Monitors whose messages go to this state directory.
+pub(super) fn monitors(state: &Path) -> Vec<Suspect> {
+    let pods = layout::pods(state);
+    let monitor = |pid: String| {
+        let path = Path::new("/proc").join(pid);
+        let command = fs::read(path.join("cmdline")).ok()?;
+        let mut words = command.split(|b| *b == 0);
+        let owner = words.next().filter(|w| *w == b"cricket-monitor").and(words.next())?;
+        let log = fs::read_link(path.join("fd/2")).ok()?;
+        let owner = String::from_utf8_lossy(owner).into_owned();
+        log.starts_with(&pods).then_some(Suspect { what: What::Monitor, path, owner })
+    };
+    let pids = names(Path::new("/proc")).into_iter().filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    pids.filter_map(monitor).collect()
+}
+
+/// Pods' folders.
+pub(super) fn folders(state: &Path) -> Vec<Suspect> {
+    let dir = layout::pods(state);
+    names(&dir).into_iter().map(|id| Suspect { what: What::Folder, path: dir.join(&id), owner: id }).collect()
+}
+
+/// Names in a directory; none where it is missing.
+pub(super) fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
