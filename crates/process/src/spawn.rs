@@ -94,6 +94,9 @@ impl<'fd> Spawn<'fd> {
         if self.argv.is_empty() {
             return Err(Error::invalid(action(), "no argv[0]"));
         }
+        if self.fds.len() > MAX_FDS {
+            return Err(Error::invalid(action(), format!("more than {MAX_FDS} descriptors")));
+        }
         let mut sources: Vec<_> = self.fds.iter().map(|(number, fd)| (*number, fd.as_raw_fd())).collect();
         sources.sort_unstable();
         let plan = Plan {
@@ -127,6 +130,8 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
 }
 
+/// Most descriptors that a child can be given.
+const MAX_FDS: usize = 128;
 const STACK: usize = 64 * 1024;
 
 fn run(mut plan: Plan) -> io::Result<Child> {
@@ -193,10 +198,7 @@ unsafe fn prepare_and_execute(plan: &Plan) -> c_int {
         if program == -1 {
             return errno();
         }
-        let mut spare = [-1; 32];
-        if plan.sources.len() > spare.len() {
-            return libc::EMFILE;
-        }
+        let mut spare = [-1; MAX_FDS];
         for (slot, (_, source)) in spare.iter_mut().zip(&plan.sources) {
             *slot = libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, plan.above);
             if *slot == -1 {

@@ -1,10 +1,11 @@
 //! Commands: what they get and how they end.
 
+use std::os::fd::AsFd;
 use std::time::Instant;
 
-use crate::support::{Container, Status, command, execute};
+use crate::support::{Container, Status, command, execute, run};
 use cricket_process::caps::Set;
-use cricket_wire::exec_config::{CommandConfig, Rlimit};
+use cricket_wire::exec_config::{CommandConfig, ExecConfig, Rlimit};
 use cricket_wire::helper::Blame;
 
 #[test]
@@ -147,6 +148,20 @@ fn user_namespaces_are_joined() {
     assert!(text.starts_with("1000\n1000 20\nx\n"), "{text}");
     assert_eq!(text.split_whitespace().rev().take(2).collect::<Vec<_>>(), ["65536", "100000"]);
     assert_eq!(status, 0);
+}
+
+#[test]
+fn a_target_in_the_hosts_namespaces() {
+    let mut target = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+    let pidfd = cricket_process::Pidfd::open(target.id() as i32).expect("pidfd");
+    let config = CommandConfig { uid: 1000, ..command(&["cat", "/proc/self/status"]) };
+    let outcome = run(&ExecConfig::Command(Box::new(config)), &[pidfd.as_fd()]);
+    let pid = outcome.report.pid.to_string();
+    let status = Status(outcome.output().0);
+    assert_eq!((status.field("NSpid"), status.field("Pid")), (pid.as_str(), pid.as_str()));
+    assert_eq!(status.field("CapEff"), "0000000000000000");
+    target.kill().expect("kill");
+    target.wait().expect("wait");
 }
 
 /// Also the figure for the record: `cargo test -p cricket-exec --test privileged latency -- --nocapture`.
