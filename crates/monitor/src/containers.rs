@@ -1,7 +1,7 @@
 //! Containers: made by a helper, looked after, ended.
 //!
 //! ```text
-//! Making ──helper reported, log open──▶ Running ──init ended──▶ Ending ──cgroup empty, output written──▶ Exited
+//! Making ──log open, then helper reported──▶ Running ──init ended──▶ Ending ──cgroup empty, output written──▶ Exited
 //!    └▶ (failed: forgotten)                                       record, reap, event
 //! ```
 
@@ -17,7 +17,7 @@ use cricket_wire::{Code, ContainerState, ExitFacts, Exited, Failed, Phase, Respo
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::cgroup;
-use crate::jobs::host_failure;
+use crate::jobs::{HelperFds, Purpose, host_failure};
 use crate::log::Command;
 use crate::log::time::unix_nanos;
 use crate::record;
@@ -34,14 +34,32 @@ const SETTLE_LOOKS: u32 = 110;
 
 /// Where a container is; see the module's diagram.
 pub(crate) enum State {
-    /// Waits for its helper and for its log.
-    Making { log_open: bool, reported: bool },
+    /// Waits for its log, then for its helper.
+    Making(Making),
     /// Its init lives.
     Running { token: u64 },
     /// Its init has ended with this status (`None`: nobody knows) and is not reaped.
     Ending { status: Option<ExitStatus>, looks: u32, draining: bool },
     /// Over.
     Exited(ExitFacts),
+}
+
+/// What a container waits for.
+pub(crate) enum Making {
+    /// The log thread opens the log; the helper is started after that, so that a log that cannot be opened leaves
+    /// nothing behind.
+    Log(Box<Start>),
+    /// Its helper reports.
+    Helper,
+    /// Another monitor made it: the log, for the request of a client.
+    Adoption(u64, u64),
+}
+
+/// A helper to be started.
+pub(crate) struct Start {
+    /// Client and request.
+    pub(crate) asked: (u64, u64),
+    pub(crate) fds: HelperFds,
 }
 
 /// A container.
@@ -57,31 +75,27 @@ pub(crate) struct Container {
     adopted: bool,
     /// The log thread has it.
     pub(crate) has_output: bool,
-    /// The job that makes it, or the request that gave it.
-    pub(crate) job: Option<u64>,
-    pub(crate) adopting: Option<(u64, u64)>,
 }
 
 impl Container {
-    pub(crate) fn new(run: Run, stdio: Vec<(Stream, Arc<OwnedFd>)>, has_output: bool) -> Self {
+    pub(crate) fn new(run: Run, making: Making, has_output: bool) -> Self {
         Self {
             run,
-            state: State::Making { log_open: !has_output, reported: false },
+            state: State::Making(making),
             pid: 0,
             pidfd: None,
-            stdio,
+            stdio: Vec::new(),
             created_at: 0,
             finished_at: 0,
             adopted: false,
             has_output,
-            job: None,
-            adopting: None,
         }
     }
 
     /// One that another monitor made.
-    pub(crate) fn adopted(run: Run, pid: i32, pidfd: Arc<OwnedFd>, created_at: i64) -> Self {
-        Self { pid, pidfd: Some(pidfd), created_at, adopted: true, ..Self::new(run, Vec::new(), true) }
+    pub(crate) fn adopted(run: Run, asked: (u64, u64), pid: i32, pidfd: Arc<OwnedFd>, created_at: i64) -> Self {
+        let making = Making::Adoption(asked.0, asked.1);
+        Self { pid, pidfd: Some(pidfd), created_at, adopted: true, ..Self::new(run, making, true) }
     }
 
     /// Its init is the child with this PID, and not reaped.
@@ -95,7 +109,7 @@ impl Container {
 
     pub(crate) fn facts(&self) -> ContainerState {
         let (phase, exit) = match &self.state {
-            State::Making { .. } => (Phase::Making, None),
+            State::Making(_) => (Phase::Making, None),
             State::Running { .. } | State::Ending { .. } => (Phase::Running, None),
             State::Exited(facts) => (Phase::Exited, Some(*facts)),
         };
@@ -136,71 +150,71 @@ impl Supervisor {
                 return self.run_failed(job, key, Code::Host, format!("read the terminal: {error}"), None);
             }
         }
-        if let State::Making { reported, .. } = &mut container.state {
-            *reported = true;
+        let watched = self.watch_init(key);
+        let Some(container) = self.containers.get(&key) else { return };
+        if let Err(error) = watched {
+            let message = format!("watch process {}: {error}", container.pid);
+            return self.run_failed(job, key, Code::Host, message, None);
         }
-        self.run_if_made(key);
+        let streams = container.stdio.iter().map(|(stream, _)| i32::from(*stream)).collect();
+        let started = Started { pid: container.pid, streams, created_at: container.created_at };
+        let fds = container.pidfd.iter().chain(container.stdio.iter().map(|(_, fd)| fd)).cloned().collect();
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        entry.done = true;
+        let (client, request) = (entry.client, entry.request);
+        self.retire(job);
+        self.answer(client, request, ResponseKind::Started(started), fds);
     }
 
     /// The log thread has opened a container's log, or not.
     pub(crate) fn log_opened(&mut self, key: u64, error: Option<io::Error>) {
         let Some(container) = self.containers.get_mut(&key) else { return };
+        let State::Making(making) = &mut container.state else { return };
+        let (client, request) = match making {
+            Making::Log(start) => start.asked,
+            Making::Adoption(client, request) => (*client, *request),
+            Making::Helper => return,
+        };
         if let Some(error) = error {
             let path = container.run.log.as_ref().map(|log| format!("{}/{}", log.directory, log.path));
-            let message = format!("open log {}: {error}", path.unwrap_or_default());
-            match (container.job, container.adopting) {
-                (Some(job), _) => self.run_failed(job, key, Code::Host, message, None),
-                (None, Some((client, request))) => {
-                    self.forget_making(key);
-                    self.refuse(client, request, Code::Host, message);
-                }
-                (None, None) => {}
+            self.forget_making(key);
+            return self.refuse(client, request, Code::Host, format!("open log {}: {error}", path.unwrap_or_default()));
+        }
+        if let Making::Log(_) = making {
+            return self.start_making(key);
+        }
+        match self.watch_init(key) {
+            Ok(()) => self.answer(client, request, ResponseKind::Done(cricket_wire::Empty {}), Vec::new()),
+            Err(error) => {
+                self.forget_making(key);
+                self.refuse(client, request, Code::Host, format!("watch an adopted process: {error}"));
             }
-            return;
         }
-        if let State::Making { log_open, .. } = &mut container.state {
-            *log_open = true;
-        }
-        self.run_if_made(key);
     }
 
-    fn run_if_made(&mut self, key: u64) {
-        let Some(container) = self.containers.get(&key) else { return };
-        let (State::Making { log_open: true, reported: true }, Some(pidfd)) = (&container.state, &container.pidfd)
-        else {
-            return;
-        };
-        let pidfd = pidfd.clone();
-        let watched = self.watch(&pidfd, Source::Init(key));
+    /// Starts the helper of a container.
+    pub(crate) fn start_making(&mut self, key: u64) {
         let Some(container) = self.containers.get_mut(&key) else { return };
-        let token = match watched {
-            Ok(token) => token,
-            Err(error) => {
-                let message = format!("watch process {}: {error}", container.pid);
-                return match container.job {
-                    Some(job) => self.run_failed(job, key, Code::Host, message, None),
-                    None => self.forget_making(key),
-                };
-            }
-        };
-        container.state = State::Running { token };
-        let (client, request, answer, mut fds) = match (container.job.take(), container.adopting.take()) {
-            (Some(job), _) => {
-                let streams = container.stdio.iter().map(|(stream, _)| i32::from(*stream)).collect();
-                let started = Started { pid: container.pid, streams, created_at: container.created_at };
-                let Some(entry) = self.jobs.get_mut(&job) else { return };
-                entry.done = true;
-                let (client, request) = (entry.client, entry.request);
-                self.retire(job);
-                (client, request, ResponseKind::Started(started), vec![pidfd])
-            }
-            (None, Some((client, request))) => (client, request, ResponseKind::Done(cricket_wire::Empty {}), vec![]),
-            (None, None) => return,
-        };
-        if let Some(container) = self.containers.get(&key).filter(|_| !fds.is_empty()) {
-            fds.extend(container.stdio.iter().map(|(_, fd)| fd.clone()));
+        let State::Making(making @ Making::Log(_)) = &mut container.state else { return };
+        let Making::Log(start) = std::mem::replace(making, Making::Helper) else { return };
+        let args = container.run.args.clone();
+        let (client, request) = start.asked;
+        if let Err(error) = self.start_helper(start.asked, Purpose::Run(key), &args, start.fds) {
+            self.forget_making(key);
+            self.refuse(client, request, Code::Host, format!("start the helper: {error}"));
         }
-        self.answer(client, request, answer, fds);
+    }
+
+    /// From now on the container runs, and its end is seen.
+    fn watch_init(&mut self, key: u64) -> io::Result<()> {
+        let Some(pidfd) = self.containers.get(&key).and_then(|container| container.pidfd.clone()) else {
+            return Ok(());
+        };
+        let token = self.watch(&pidfd, Source::Init(key))?;
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.state = State::Running { token };
+        }
+        Ok(())
     }
 
     /// Nothing comes of a container: what there is of it is killed, the request answered.
@@ -216,7 +230,8 @@ impl Supervisor {
         }
     }
 
-    fn forget_making(&mut self, key: u64) {
+    /// What there is of a container is killed.
+    pub(crate) fn forget_making(&mut self, key: u64) {
         let Some(container) = self.containers.remove(&key) else { return };
         if !container.adopted {
             if let Some(pidfd) = &container.pidfd {

@@ -202,6 +202,14 @@ impl Supervisor {
     pub(crate) fn give_up_report(&mut self, key: u64) {
         if let Some(job) = self.jobs.get(&key) {
             job.kill_helper();
+            // It may have reported all the same: then there is a process that nobody else will kill.
+            let late = job.report.as_ref().map(|(socket, _)| packet::receive::<Report>(socket, &mut [0; MAX_REPORT]));
+            if let Some(Ok((report, _))) = late
+                && report.pid > 1
+                && let Ok(pidfd) = Pidfd::open(report.pid)
+            {
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            }
         }
         self.close_report(key);
     }

@@ -12,7 +12,7 @@ use cricket_wire::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::containers::{Container, State};
+use crate::containers::{Container, Making, Start, State};
 use crate::execs::ExecJob;
 use crate::jobs::{HelperFds, Purpose};
 use crate::log::Command;
@@ -122,35 +122,26 @@ impl Supervisor {
             stdio.extend(our.map(|fd| (stream, Arc::new(fd))));
         }
         let [stdin, stdout, stderr] = &theirs[..] else { return Err(invalid("stdio")) };
-        let key = self.next();
-        if has_output {
-            let inputs = stdio.iter().filter(|(stream, _)| *stream != Stream::Stdin).cloned().collect();
-            let open = Command::Open { key, log: run.log.clone(), inputs };
-            self.logs.send(open).map_err(host("start the log thread"))?;
-        }
         let fds = HelperFds {
             stdio: [stdin.clone(), stdout.clone(), stderr.clone()],
             executable,
             config,
             extra: fds.collect(),
         };
-        let args = run.args.clone();
-        let started = self.start_helper((client, request), Purpose::Run(key), &args, fds);
-        // Known before the log thread's answer can be looked at.
-        let mut container = Container::new(run, stdio, has_output);
-        match started {
-            Ok(job) => {
-                container.job = Some(job);
-                self.containers.insert(key, container);
-                Ok(None)
-            }
-            Err(error) => {
-                if has_output {
-                    let _ = self.logs.send(Command::Finish { key, deadline: std::time::Instant::now() });
-                }
-                Err((Code::Host, format!("start the helper: {error}")))
-            }
+        let key = self.next();
+        let outputs = stdio.iter().filter(|(stream, _)| *stream != Stream::Stdin).cloned().collect();
+        let open = Command::Open { key, log: run.log.clone(), inputs: outputs };
+        let making = Making::Log(Box::new(Start { asked: (client, request), fds }));
+        let mut container = Container::new(run, making, has_output);
+        container.stdio = stdio;
+        self.containers.insert(key, container);
+        if !has_output {
+            self.start_making(key);
+        } else if let Err(error) = self.logs.send(open) {
+            self.containers.remove(&key);
+            return Err(host("start the log thread")(error));
         }
+        Ok(None)
     }
 
     fn run_exec(&mut self, client: u64, request: u64, exec: Exec, fds: Vec<OwnedFd>) -> Answer {
@@ -173,12 +164,25 @@ impl Supervisor {
     /// Not answered itself: the request that it names is.
     fn cancel(&mut self, client: u64, request: u64) {
         let named = |job: &crate::jobs::Job| job.client == client && job.request == request && !job.done;
-        let Some((key, job)) = self.jobs.iter().find(|(_, job)| named(job)) else { return };
+        let Some((key, job)) = self.jobs.iter().find(|(_, job)| named(job)) else {
+            return self.cancel_start(client, request);
+        };
         match (*key, &job.purpose) {
             (key, Purpose::Exec(_)) => self.exec_kill(key),
             (key, Purpose::Run(container)) => {
                 self.run_failed(key, *container, Code::Cancelled, "cancelled".to_owned(), None);
             }
+        }
+    }
+
+    fn cancel_start(&mut self, client: u64, request: u64) {
+        let waits = |container: &Container| match &container.state {
+            State::Making(Making::Log(start)) => start.asked == (client, request),
+            _ => false,
+        };
+        if let Some(key) = self.containers.iter().find(|(_, container)| waits(container)).map(|(key, _)| *key) {
+            self.forget_making(key);
+            self.refuse(client, request, Code::Cancelled, "cancelled");
         }
     }
 
@@ -229,10 +233,8 @@ impl Supervisor {
         let key = self.next();
         let inputs = stdio.iter().filter(|(stream, _)| *stream != Stream::Stdin).cloned().collect();
         self.logs.send(Command::Open { key, log: run.log.clone(), inputs }).map_err(host("start the log thread"))?;
-        let mut container = Container::adopted(run, adopt.pid, pidfd, adopt.created_at);
+        let mut container = Container::adopted(run, (client, request), adopt.pid, pidfd, adopt.created_at);
         container.stdio = stdio;
-        container.adopting = Some((client, request));
-        container.state = State::Making { log_open: false, reported: true };
         self.containers.insert(key, container);
         Ok(None)
     }
