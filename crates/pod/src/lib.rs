@@ -19,6 +19,7 @@ mod host;
 mod info;
 mod joins;
 mod netstat;
+mod oneshot;
 mod pipe;
 mod pods;
 mod record;

@@ -119,7 +119,7 @@ fn adopt(pods: &Pods, driver: Driver) {
 async fn roll_back(shared: &Arc<Shared>, record: &mut PodRecord) {
     let mut gone = Vec::new();
     for container in record.containers.iter().filter(|c| !c.listed()) {
-        match crate::driver::discard_container(shared, &record.sandbox.id, container).await {
+        match crate::driver::discard_container(shared, &record.sandbox, container).await {
             Ok(()) => gone.push(container.id.clone()),
             Err(e) => tracing::warn!(container = %container.id, error = %e, "container not removed"),
         }

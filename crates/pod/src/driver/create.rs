@@ -142,7 +142,7 @@ impl Driver {
     /// Rolls a create back. What cannot be undone now stays recorded as being removed.
     async fn undo(&mut self, id: &ContainerId) {
         let Ok(record) = self.container(id).cloned() else { return };
-        match discard_container(&self.shared, &self.record.sandbox.id, &record).await {
+        match discard_container(&self.shared, &self.record.sandbox, &record).await {
             Ok(()) => self.record.containers.retain(|c| &c.id != id),
             Err(e) => {
                 tracing::warn!(container = %id, error = %e, "create not rolled back, to be gone on with");

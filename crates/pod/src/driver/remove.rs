@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use cricket_cgroup::{Cgroup, CgroupPath};
-use cricket_model::{ContainerId, SandboxId};
+use cricket_model::ContainerId;
 use cricket_process::fault::point;
 use cricket_process::{Pidfd, ProcessIdentity};
 
 use super::Driver;
 use crate::error::{Error, Result};
-use crate::record::{ContainerRecord, ContainerState};
+use crate::record::{ContainerRecord, ContainerState, SandboxRecord};
 use crate::sandbox::{Failures, remove_dir, unmount};
 use crate::shared::{EventKind, Shared, blocking};
 
@@ -27,7 +27,7 @@ impl Driver {
             self.save_or_warn();
         }
         point("remove.recorded");
-        discard_container(&self.shared, &self.record.sandbox.id, &record).await?;
+        discard_container(&self.shared, &self.record.sandbox, &record).await?;
         if let Some(monitor) = &self.monitor
             && let Err(e) = monitor.forget(id.as_str()).await
         {
@@ -47,12 +47,17 @@ impl Driver {
 ///
 /// # Errors
 /// All that is left; the record has to stay then.
-pub(crate) async fn discard_container(shared: &Arc<Shared>, pod: &SandboxId, record: &ContainerRecord) -> Result<()> {
+pub(crate) async fn discard_container(
+    shared: &Arc<Shared>,
+    sandbox: &SandboxRecord,
+    record: &ContainerRecord,
+) -> Result<()> {
     let mut failures = Failures::default();
     if let ContainerState::Running(running) = &record.state {
         kill_process(running.pid, running.start_ticks);
     }
-    let bundle = shared.bundle(pod, &record.id);
+    let bundle = shared.bundle(&sandbox.id, &record.id);
+    failures.note(delete(shared, sandbox, record, &bundle).await);
     let (hierarchies, path) = (shared.hierarchies.clone(), record.cgroup.clone());
     failures.note(blocking("remove the container's cgroup", move || remove_cgroup(&hierarchies, &path)).await);
     let rootfs = bundle.join("rootfs");
@@ -68,6 +73,23 @@ pub(crate) async fn discard_container(shared: &Arc<Shared>, pod: &SandboxId, rec
         .await,
     );
     failures.result()
+}
+
+/// Has an OCI runtime forget the container, where one was started by its binary.
+async fn delete(
+    shared: &Arc<Shared>,
+    sandbox: &SandboxRecord,
+    record: &ContainerRecord,
+    bundle: &std::path::Path,
+) -> Result<()> {
+    // A handler that is not configured any more has nothing that could be asked.
+    let Ok(handler) = shared.handlers.get(&sandbox.handler) else { return Ok(()) };
+    let Some(order) = handler.delete_config(record.id.as_str(), bundle, &shared.config.state) else { return Ok(()) };
+    if !bundle.join("config.json").exists() {
+        return Ok(());
+    }
+    let shared = shared.clone();
+    blocking("delete the container", move || crate::oneshot::run(&shared, &order)).await
 }
 
 /// Kills what is left in the cgroup and removes it.

@@ -66,7 +66,7 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
     let mut failures = Failures::default();
     let id = &record.sandbox.id;
     for container in &record.containers {
-        failures.note(crate::driver::discard_container(shared, id, container).await);
+        failures.note(crate::driver::discard_container(shared, &record.sandbox, container).await);
     }
     failures.note(disconnect(shared, &record.sandbox).await);
     failures.note(dismiss(shared, record, monitor).await);
