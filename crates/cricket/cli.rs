@@ -11,14 +11,16 @@ use crate::{doctor, images, serve};
 /// Shown below the commands.
 const EXAMPLES: &str = "\
 Examples:
-  cricket serve                                   run the daemon with /etc/cricket/config.toml
+  cricket serve
+      run the daemon with /etc/cricket/config.toml
   cricket serve --config /etc/containerd/config.toml
-                                                  take a containerd node's configuration over
+      run it with a containerd node's configuration
   cricket config --config /etc/containerd/config.toml
-                                                  see what of it counts, and what cricket does not use
-  cricket image load images.tar                   add images without a registry
-  cricket image pin registry.k8s.io/pause:3.10    keep the kubelet from collecting an image
-  cricket doctor --verify                         is this node fit, is anything left over, are the layers whole
+      see what of that counts, and what cricket does not use
+  cricket image load images.tar
+      add images without a registry
+  cricket doctor --verify
+      is this node fit, is anything left over, are the layers whole
 
 A kubelet uses it with --container-runtime-endpoint=unix:///run/cricket/cricket.sock";
 
@@ -36,7 +38,9 @@ enum Command {
     ///
     /// It answers on the CRI socket until SIGTERM, and leaves the pods running when it ends.
     Serve(Common),
-    /// Print the effective configuration, where each value came from, and what is set but not used
+    /// Print the effective configuration and where each value came from
+    ///
+    /// Keys that are set and that cricket does not use are listed at the end.
     Config(Common),
     /// Load, pin and list images
     Image {
