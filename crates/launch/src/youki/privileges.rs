@@ -1,7 +1,7 @@
 //! The init's last step before the command: capabilities and seccomp.
 
 use std::fs::File;
-use std::io::Read;
+use std::os::unix::fs::FileExt as _;
 
 use cricket_process::caps::{self, Set};
 use cricket_process::seccomp::Program;
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::sys;
 
 /// Largest program: `BPF_MAXINSNS` instructions of eight bytes.
-const MAX_PROGRAM: u64 = 4096 * 8;
+const MAX_PROGRAM: usize = 4096 * 8;
 
 /// The sets that a container's process has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,8 +79,17 @@ pub(super) fn read_program(config: Option<&SeccompConfig>) -> Result<Option<(Pro
     let Some(config) = config else { return Ok(None) };
     let missing = || Error::host(format!("no seccomp program in descriptor {}", config.program_fd));
     let file = File::from(sys::take(config.program_fd).ok_or_else(missing)?);
-    let mut bytes = Vec::new();
-    file.take(MAX_PROGRAM + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read the seccomp program", e))?;
+    let mut bytes = vec![0; MAX_PROGRAM + 1];
+    let mut length = 0;
+    // By position: the descriptor's own offset is shared with every launch that uses the same program.
+    while length < bytes.len() {
+        match file.read_at(&mut bytes[length..], length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(e) => return Err(Error::io("read the seccomp program", e)),
+        }
+    }
+    bytes.truncate(length);
     let program = Program::from_bytes(bytes).map_err(|e| Error::host(e.to_line()))?;
     Ok(Some((program, config.flags)))
 }

@@ -57,10 +57,12 @@ fn capabilities_and_no_new_privileges() {
 
 #[test]
 fn a_compiled_seccomp_program_applies_with_and_without_no_new_privileges() {
+    // One open file for both: a launch must not depend on where the one before stopped reading.
+    let program = memfd::config(&deny_uname()).expect("memfd");
     for no_new_privileges in [true, false] {
         let mut fixture = Fixture::shell("uname 2>&1; grep_seccomp=$(cat /proc/self/status); echo \"$grep_seccomp\"");
         fixture.spec["process"]["noNewPrivileges"] = no_new_privileges.into();
-        fixture.seccomp = Some(memfd::config(&deny_uname()).expect("memfd"));
+        fixture.seccomp = Some(program.try_clone().expect("descriptor"));
         let out = fixture.launch().output();
         assert!(out.contains("Seccomp:\t2"), "{no_new_privileges}: {out}");
         assert!(!out.contains("Linux"), "{no_new_privileges}: {out}");
