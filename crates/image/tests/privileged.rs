@@ -265,3 +265,38 @@ async fn a_device_in_a_layer_is_one_in_the_container() {
     assert_eq!(meta.rdev(), rustix::fs::makedev(7, 9));
     c.remove().await;
 }
+
+/// Pulls, removals and containers of two images that share a layer, all at once: what is acknowledged works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pulls_removals_and_creates_race() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let shared = layer(&[("tmp/", "1777"), ("shared", "s")]);
+    registry.push("a", &support::image("a", &[shared.clone(), layer(&[("tmp/own", "a")])]));
+    registry.push("b", &support::image("b", &[shared, layer(&[("tmp/own", "b")])]));
+    let mut config = registry.config(dir.path());
+    config.keep_unfinished = std::time::Duration::ZERO;
+    let store = ImageStore::open(config, support::records(dir.path()).await).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..16 {
+        let (store, dir, tag) = (store.clone(), dir.path().to_owned(), if i % 2 == 0 { "a" } else { "b" });
+        tasks.spawn(async move {
+            let name = format!("r.test/repo:{tag}");
+            for _ in 0..6 {
+                let image = store.pull(&name, None).await.unwrap();
+                let c = Mounted::new(&store, &dir, &image).await;
+                store.remove(&name).await.unwrap();
+                assert_eq!(std::fs::read_to_string(c.at("tmp/own")).unwrap(), tag);
+                assert_eq!(std::fs::read_to_string(c.at("shared")).unwrap(), "s");
+                assert_eq!(c.at("tmp").metadata().unwrap().mode() & 0o7777, 0o1777);
+                c.remove().await;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    eventually("everything to go", || {
+        ["layers", "chains", "containers", "staging", "trash"].iter().all(|d| names(dir.path(), d).is_empty())
+    })
+    .await;
+}

@@ -222,7 +222,7 @@ async fn pins_and_leftovers() {
     for leftover in ["staging/x/fs", "trash/y/z", "layers/0000/fs"] {
         std::fs::create_dir_all(dir.path().join("root/images").join(leftover)).unwrap();
     }
-    let records = cricket_store::Store::open(dir.path().join("root/records.redb")).unwrap();
+    let records = support::records(dir.path()).await;
     let mut config = registry.config(dir.path());
     config.pinned = vec!["r.test/*".to_owned()];
     let store = cricket_image::ImageStore::open(config, records).await.unwrap();

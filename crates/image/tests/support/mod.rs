@@ -166,9 +166,7 @@ impl Registry {
     }
 
     pub(crate) async fn store(&self, dir: &Path) -> ImageStore {
-        std::fs::create_dir_all(dir.join("root")).unwrap();
-        let records = cricket_store::Store::open(dir.join("root/records.redb")).unwrap();
-        ImageStore::open(self.config(dir), records).await.unwrap()
+        ImageStore::open(self.config(dir), records(dir).await).await.unwrap()
     }
 
     fn serve(&self, stream: TcpStream) {
@@ -219,6 +217,18 @@ impl Registry {
         };
         Some((kind, content.blobs.get(&digest)?.clone()))
     }
+}
+
+/// The records of a store in `dir`. One that was dropped just now may still be ending a collection.
+pub(crate) async fn records(dir: &Path) -> cricket_store::Store {
+    std::fs::create_dir_all(dir.join("root")).unwrap();
+    for _ in 0..1000 {
+        match cricket_store::Store::open(dir.join("root/records.redb")) {
+            Err(cricket_store::Error::Locked { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the records stay locked");
 }
 
 /// Waits for something that happens in the background.
