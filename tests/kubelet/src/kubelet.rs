@@ -102,6 +102,11 @@ impl Kubelet {
         self.layout.manifests()
     }
 
+    /// Where pods' log directories are.
+    pub fn logs(&self) -> PathBuf {
+        self.layout.logs()
+    }
+
     /// The name of the node, which ends the names of its static pods.
     pub fn node(&self) -> &str {
         &self.node

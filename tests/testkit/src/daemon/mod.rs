@@ -140,6 +140,24 @@ impl Daemon {
         Ok(())
     }
 
+    /// How it ended by itself.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let child = self.child.as_mut().context("the daemon does not run")?;
+        let status = host::wait_for("the daemon to end by itself", limit, || Ok(child.try_wait()?))?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// What the next [`Self::launch`] starts it with; the configuration file stays as it is.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// A directory whose programs are the first that are found as CNI plugins.
+    pub fn plugins(&self) -> PathBuf {
+        self.place.plugins()
+    }
+
     /// Asks the daemon itself to end, as `systemctl stop` does.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the daemon does not run")?;
@@ -204,7 +222,8 @@ impl Daemon {
         clean.with_context(|| last.join("\n"))
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The file that it logs to.
+    pub fn log_path(&self) -> PathBuf {
         self.place.home.join("daemon.log")
     }
 
