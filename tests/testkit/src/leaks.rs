@@ -26,7 +26,7 @@ struct Seen {
     marked: bool,
 }
 
-/// Processes whose command line or cgroup contains the mark, and their
+/// Processes whose command line, cgroup or standard error contains the mark, and their
 /// descendants. The caller itself is never among them, nor a zombie whose
 /// parent is not: that is for the machine's init to collect.
 pub fn processes(mark: &str) -> Result<Vec<Process>> {
@@ -60,8 +60,10 @@ fn table(mark: &str) -> Result<Vec<Seen>> {
         }
         let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        // A monitor's messages go to a file of its pod; nothing else of it has the mark once its daemon is gone.
+        let messages = std::fs::read_link(format!("/proc/{pid}/fd/2")).unwrap_or_default();
         let mut command = String::from_utf8_lossy(&arguments).replace('\0', " ").trim_end().to_owned();
-        let marked = command.contains(mark) || cgroup.contains(mark);
+        let marked = [&command, &cgroup, &*messages.to_string_lossy()].iter().any(|text| text.contains(mark));
         if command.is_empty() {
             command = format!("[{}]", field("Name:").unwrap_or_default());
         }

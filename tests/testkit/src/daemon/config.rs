@@ -42,6 +42,7 @@ pub struct Options {
 
 /// Writes the configuration file, in containerd's format version 3, and the mirrors.
 pub(super) fn write(options: &Options, place: &Place, network: &Network) -> Result<()> {
+    std::fs::create_dir_all(place.plugins())?;
     let mirrors = place.home.join("certs.d");
     std::fs::create_dir_all(&mirrors)?;
     if let Some(url) = &options.registry {
@@ -55,13 +56,14 @@ pub(super) fn write(options: &Options, place: &Place, network: &Network) -> Resu
          netns_mounts_under_state_dir = {}\n\
          {}\n{}\n\n\
          [plugins.'io.containerd.cri.v1.runtime'.cni]\n\
-         bin_dirs = [{PLUGINS:?}]\n\
+         bin_dirs = [{:?}, {PLUGINS:?}]\n\
          conf_dir = {:?}\n\n",
         mirrors.display().to_string(),
         !options.shared_netns,
         // cricket clamps OOM scores to what its process may set, containerd has to be told.
         if options.program == Program::Containerd { "restrict_oom_score_adj = true" } else { "" },
         options.runtime_keys,
+        place.plugins().display().to_string(),
         network.conf_dir().display().to_string(),
     );
     if options.program == Program::Containerd {

@@ -77,6 +77,10 @@ impl Place {
         self.home.join("config.toml")
     }
 
+    pub(super) fn plugins(&self) -> PathBuf {
+        self.home.join("plugins")
+    }
+
     fn dirs(&self) -> [&Path; 2] {
         [&self.home, &self.root]
     }
