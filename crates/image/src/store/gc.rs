@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use cricket_model::Digest;
+use cricket_process::fault::point;
 use cricket_store::{Batch, Store};
 use tokio::sync::{Notify, Semaphore};
 
@@ -128,6 +129,9 @@ impl Inner {
             batch.delete::<LayerRecord>(diff_id.as_str());
         }
         self.records.commit(batch).await?;
+        if !layers.is_empty() {
+            point("layers.forgotten");
+        }
         let dirs = self.dirs.clone();
         let trash = blocking("collect", move || {
             let mut trash = Vec::new();

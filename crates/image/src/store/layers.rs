@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cricket_model::Digest;
+use cricket_process::fault::point;
 use futures_util::future::try_join_all;
 
 use super::dirs::{Staged, delete_later};
@@ -110,6 +111,7 @@ impl Inner {
             if sender.send(message).await.is_err() || last {
                 break;
             }
+            point("layer.bytes");
         }
         drop(sender);
         unpacking.await.map_err(|e| Error::Ended { what: format!("layer {}: {e}", layer.blob) })?
@@ -130,8 +132,10 @@ impl Inner {
         let (target, dirs) = (self.dirs.layer(&diff_id), self.dirs.clone());
         let in_use = self.state().containers.values().any(|c| c.record.layers.contains(&diff_id));
         let old = blocking("publish", move || {
+            point("layer.unpacked");
             let old = dirs.discard(&target)?;
             staged.publish(&target)?;
+            point("layer.placed");
             Ok(old)
         })
         .await?;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cricket_model::Digest;
+use cricket_process::fault::point;
 use sha2::{Digest as _, Sha256};
 
 use super::layers::Origin;
 use super::record::{ImageRecord, LayerRef};
+use super::state::Stored;
 use super::{Inner, blocking};
 use crate::image::chain_ids;
 use crate::reference::Reference;
@@ -22,15 +24,22 @@ const MAX_LAYERS: usize = 200;
 /// only those may have.
 pub(crate) type Key = (String, [u8; 32]);
 
-struct Known<'a>(&'a Inner);
+/// What the repository of that name gave before: another one's documents are not offered, or a registry could have
+/// its own tag name them.
+struct Known<'a> {
+    inner: &'a Inner,
+    repository: String,
+}
 
 impl KnownContent for Known<'_> {
     fn blob(&self, digest: &Digest) -> Option<Bytes> {
-        let state = self.0.state();
-        if let Some(stored) = state.images.get(digest) {
+        let state = self.inner.state();
+        let prefix = format!("{}@", self.repository);
+        let from_here = |s: &&Stored| s.record.repo_digests.iter().any(|d| d.starts_with(&prefix));
+        if let Some(stored) = state.images.get(digest).filter(from_here) {
             return Some(stored.image.config_json.clone());
         }
-        let manifests = state.images.values().filter_map(|s| s.record.manifest.as_ref());
+        let manifests = state.images.values().filter(from_here).filter_map(|s| s.record.manifest.as_ref());
         let found = manifests.into_iter().find(|m| Digest::from_sha256(Sha256::digest(m.as_bytes()).into()) == *digest);
         found.map(|m| Bytes::copy_from_slice(m.as_bytes()))
     }
@@ -60,8 +69,9 @@ impl Inner {
     }
 
     async fn pull_once(self: Arc<Self>, reference: Reference, auth: Option<AuthConfig>) -> Result<Arc<Image>> {
-        let known = Known(&self);
+        let known = Known { inner: &self, repository: reference.name() };
         let resolved = self.registry.resolve(&reference, auth.as_ref(), &self.config.platform, Some(&known)).await?;
+        point("pull.resolved");
         let origin = Origin::Registry(resolved.source.clone());
         let done = self.install(describe(&resolved)?, &origin).await;
         if done.is_err() {
@@ -88,7 +98,9 @@ impl Inner {
         let _unfinished = CollectOnDrop(self.clone());
         self.ensure_layers(&image.layers, origin).await?;
         let fixups = self.ensure_chain(&diff_ids).await?;
+        point("pull.layers");
         self.sync(&diff_ids, !fixups.is_empty()).await?;
+        point("pull.synced");
         let bytes: u64 = {
             let state = self.state();
             diff_ids.iter().filter_map(|d| state.layers.get(d)).map(|l| l.record.bytes).sum()
@@ -106,7 +118,9 @@ impl Inner {
             pinned: None,
             keeps_blobs: image.keeps_blobs,
         };
-        self.add_image(image.id, record).await
+        let added = self.add_image(image.id, record).await?;
+        point("pull.recorded");
+        Ok(added)
     }
 
     /// One sync of the whole file system, if anything is not known to be on the disk.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cricket_model::{ContainerId, Digest};
+use cricket_process::fault::point;
 use serde::{Deserialize, Serialize};
 
 use super::chain::copy_attributes;
@@ -165,7 +166,10 @@ impl Inner {
             if let Some(target) = target {
                 overlay::unmount_all(&target)?;
             }
-            dirs.discard(&dirs.container(&id))
+            point("rootfs.unmounted");
+            let trash = dirs.discard(&dirs.container(&id))?;
+            point("rootfs.discarded");
+            Ok(trash)
         })
         .await?;
         if self.state().containers.remove(container).is_some() {
@@ -195,7 +199,10 @@ fn make(dirs: &Dirs, container: &ContainerId, record: &RootfsRecord) -> Result<(
     if let Some(old) = dirs.discard(&place)? {
         delete_later(old);
     }
-    staged.publish(&place)
+    point("rootfs.staged");
+    staged.publish(&place)?;
+    point("rootfs.placed");
+    Ok(())
 }
 
 fn make_pair(dirs: &Dirs, pair: &Path, record: &RootfsRecord) -> Result<()> {
