@@ -1,6 +1,8 @@
 //! Control groups that cricket made and no pod has.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cricket_cgroup::Hierarchies;
@@ -54,20 +56,40 @@ fn marked(dir: &Path) -> bool {
     matches!(rustix::fs::getxattr(dir, MADE, &mut value), Ok(1..))
 }
 
-/// Those that cricket made and no pod has: marked ones with no pod below, and containers' own beside recorded ones or
-/// in marked ones.
+/// Those that cricket made, that no pod has and that nobody is in: marked ones with no pod below, and containers' own
+/// beside recorded ones. One for each path, and nothing below another.
 pub(super) fn suspects(groups: Vec<Group>, known: &Known) -> Vec<Suspect> {
-    let mut parents: Vec<PathBuf> = known.cgroup_parents().into_iter().map(Path::to_owned).collect();
-    parents.extend(groups.iter().filter(|g| g.marked).map(|g| g.path.clone()));
-    let left = |group: &Group| {
-        if known.has_cgroup_below(&group.path) {
-            return false;
-        }
+    let parents: BTreeSet<PathBuf> = known.cgroup_parents().into_iter().map(Path::to_owned).collect();
+    let left = |group: &&Group| {
         let name = group.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let container = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-        let ours = group.path.parent().is_some_and(|p| parents.iter().any(|known| known == p));
-        group.marked || (container && ours && !known.has_container(name))
+        let beside = group.path.parent().is_some_and(|parent| parents.contains(parent));
+        let ours = group.marked || (container && beside && !known.has_container(name));
+        ours && !known.has_cgroup_below(&group.path) && !populated(&group.dir)
     };
-    let all = groups.iter().filter(|g| left(g));
-    all.map(|g| Suspect { what: What::Cgroup, path: g.dir.clone(), owner: String::new() }).collect()
+    let mut found: BTreeMap<&Path, &Path> = BTreeMap::new();
+    for group in groups.iter().filter(left) {
+        found.entry(&group.path).or_insert(&group.dir);
+    }
+    let topmost = found.iter().filter(|(path, _)| !path.ancestors().skip(1).any(|above| found.contains_key(above)));
+    let suspect = |(path, dir): (&&Path, &&Path)| Suspect {
+        what: What::Cgroup,
+        path: dir.to_path_buf(),
+        owner: path.display().to_string(),
+    };
+    topmost.map(suspect).collect()
+}
+
+/// Whether a process is in the group or below it.
+fn populated(dir: &Path) -> bool {
+    // A threaded group (v2) does not let its processes be read: somebody is using it.
+    let here = match fs::read(dir.join("cgroup.procs")) {
+        Ok(list) => !list.is_empty(),
+        Err(e) => e.kind() != ErrorKind::NotFound,
+    };
+    let below = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).any(|e| populated(&e.path()))
+    };
+    here || below(dir)
 }

@@ -14,7 +14,7 @@ use crate::layout;
 pub(super) struct Suspect {
     pub(super) what: What,
     pub(super) path: PathBuf,
-    /// ID of the pod or container that it has to belong to.
+    /// ID of the pod or container that it has to belong to; a control group's path.
     pub(super) owner: String,
 }
 
@@ -58,28 +58,34 @@ impl Suspect {
         }
     }
 
-    /// For the operator.
-    pub(super) fn finding(&self) -> Finding {
+    /// For the operator. `others`: see [`others`].
+    pub(super) fn finding(&self, others: bool) -> Finding {
         let path = self.path.display();
-        Finding::Wrong(match self.what {
+        let text = match self.what {
             What::Mount => format!("mount {path}: belongs to no pod (umount -l takes it away)"),
-            What::Namespace { shared: true } if others() => {
-                return Finding::Note(format!("network namespace {path}: of no pod here, perhaps another runtime's"));
-            }
             What::Namespace { .. } => format!("network namespace {path}: belongs to no pod (ip netns delete)"),
             What::Attachment => {
                 format!("network attachment {path}: the pod is gone; a restart of the daemon detaches it")
             }
-            What::Monitor => format!("process {}: a monitor without a pod", self.path.display()),
+            What::Monitor => format!("process {path}: a monitor without a pod"),
             What::Folder => format!("folder {path}: belongs to no pod; a restart of the daemon removes it"),
-            What::Cgroup => format!("control group {path}: belongs to no pod (rmdir takes it away)"),
-        })
+            What::Cgroup => format!("control group {}: belongs to no pod and is empty, see {path}", self.owner),
+        };
+        match self.what {
+            What::Namespace { shared: true } | What::Cgroup if others => {
+                Finding::Note(format!("{text}; perhaps another runtime's"))
+            }
+            _ => Finding::Wrong(text),
+        }
     }
 }
 
-/// Whether another runtime that pins namespaces under the same names may run here.
-fn others() -> bool {
-    ["/run/containerd/containerd.sock", "/run/crio/crio.sock"].iter().any(|p| Path::new(p).exists())
+/// Whether other runtimes are here, whose network namespaces and control groups look like cricket's: containerd, CRI-O,
+/// or a cricket with another state directory.
+pub(super) fn others(state: &Path) -> bool {
+    let sockets = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
+    let pods = layout::pods(state);
+    sockets.iter().any(|p| Path::new(p).exists()) || all_monitors().iter().any(|(_, log)| !log.starts_with(&pods))
 }
 
 /// Mounts below the pods' folders and the state directory's namespaces.
@@ -146,14 +152,20 @@ pub(super) fn attachments(root: &Path) -> Vec<Suspect> {
 /// Monitors whose messages go to this state directory.
 pub(super) fn monitors(state: &Path) -> Vec<Suspect> {
     let pods = layout::pods(state);
+    let ours = all_monitors().into_iter().filter(|(_, log)| log.starts_with(&pods));
+    ours.map(|(suspect, _)| suspect).collect()
+}
+
+/// Every monitor of the host, with the file that its messages go to.
+fn all_monitors() -> Vec<(Suspect, PathBuf)> {
     let monitor = |pid: String| {
         let path = Path::new("/proc").join(pid);
         let command = fs::read(path.join("cmdline")).ok()?;
         let mut words = command.split(|b| *b == 0);
         let owner = words.next().filter(|w| *w == b"cricket-monitor").and(words.next())?;
-        let log = fs::read_link(path.join("fd/2")).ok()?;
         let owner = String::from_utf8_lossy(owner).into_owned();
-        log.starts_with(&pods).then_some(Suspect { what: What::Monitor, path, owner })
+        let log = fs::read_link(path.join("fd/2")).ok()?;
+        Some((Suspect { what: What::Monitor, path, owner }, log))
     };
     let pids = names(Path::new("/proc")).into_iter().filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
     pids.filter_map(monitor).collect()

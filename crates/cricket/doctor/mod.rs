@@ -89,7 +89,8 @@ fn leftovers(config: &Config) -> io::Result<Vec<Finding>> {
     let known = Known::read(config)?;
     suspects.extend(cgroups::suspects(groups, &known));
     let left: Vec<_> = suspects.iter().filter(|s| !s.belongs(&known) && s.is_there()).collect();
-    let mut findings: Vec<_> = left.iter().map(|s| s.finding()).collect();
+    let others = leftovers::others(&config.own.state);
+    let mut findings: Vec<_> = left.iter().map(|s| s.finding(others)).collect();
     findings.extend(known.unreadable().map(|text| Finding::Wrong(text.to_owned())));
     if findings.is_empty() {
         findings.push(Finding::Good(format!("leftovers: none; {} pods are recorded", known.pods())));
