@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod failures;
+mod node;
 mod pulls;
 mod restarts;
 mod support;
