@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod cli;
 mod measure;
 mod metric;

@@ -39,6 +39,8 @@ pub(crate) enum Metric {
     ExecSeccomp,
     /// CPU time of the whole machine for a pod up and down, less what the machine uses when idle.
     CycleCpu,
+    /// Same, only what the daemon, its helpers, plugins and containers used themselves.
+    CycleCpuOwn,
     /// Pods up and down in a second with several clients at once.
     CycleRate,
     /// Processes that a pod costs besides its container's.
@@ -120,7 +122,7 @@ impl Target {
     pub(crate) fn met(self, value: f64, best_peer: Option<f64>) -> Option<bool> {
         match self {
             Self::Open => None,
-            Self::AtMost(factor) => Some(value <= factor * best_peer?),
+            Self::AtMost(factor) => Some(value <= factor * best_peer.filter(|best| *best > 0.0)?),
             Self::AtLeast(factor) => Some(value >= factor * best_peer?),
             Self::Zero => Some(value < 0.05),
         }
@@ -181,6 +183,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(Metric::ExecSeccomp, "ExecSync true, RuntimeDefault", Milliseconds, Open, None),
     // CRI-O.
     row(Metric::CycleCpu, "CPU per pod cycle", Seconds, AtMost(0.7), Some((0.15, 0.21))),
+    row(Metric::CycleCpuOwn, "CPU per pod cycle, its own processes", Seconds, Open, None),
     row(Metric::CycleRate, "pod cycles a second, 8 clients", PerSecond, AtLeast(2.0), Some((9.7, 7.7))),
     // CRI-O's conmon against a Go shim and a pause process.
     row(Metric::PodMemory, "memory (PSS) per idle pod", KiB, AtMost(0.4), Some((439.0, 5716.0))),
@@ -227,6 +230,7 @@ mod tests {
         assert_eq!(exec.target.met(5.5, Some(best)), Some(true));
         assert_eq!(exec.target.met(5.7, Some(best)), Some(false));
         assert_eq!(exec.target.met(5.7, None), None);
+        assert_eq!(exec.target.met(-2.0, Some(-1.0)), None, "no figure at all");
         assert_eq!(AtLeast(2.0).met(19.0, Some(9.7)), Some(false));
         assert_eq!(AtLeast(2.0).met(19.5, Some(9.7)), Some(true));
         assert_eq!(Zero.met(0.06, None), Some(false));

@@ -1,8 +1,11 @@
 //! CPU time of the whole machine for a pod's way up and down: the daemon, its
 //! helpers, the plugins, the kernel's threads, and the client, which is the
-//! same for both sides.
+//! same for both sides. Other programs would be counted too, so the machine is
+//! watched at rest before each round, and the sides' own processes are also
+//! counted by themselves.
 
 use super::{Plan, order};
+use crate::account::Account;
 use crate::metric::{Metric, Net};
 use crate::procs;
 use crate::results::Results;
@@ -18,12 +21,19 @@ const SETTLE: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(2);
 
 pub(super) async fn take(sides: &[Side], plan: &Plan, results: &mut Results) -> Result<()> {
+    // The daemons' control groups are below their pods', which the first pod makes.
+    let mut accounts = Vec::new();
+    for side in sides {
+        let pod = side.up(&side.cri, Net::Bridge, Seccomp::Unconfined, &mut Laps::new()).await?;
+        accounts.push(Account::open(side.daemon.mark(), side.daemon_pid()?)?);
+        side.down(&side.cri, pod, &mut Laps::new()).await?;
+    }
     for round in 0..1 + plan.blocks {
         let idle = rate(Window::open()?, REST).await?;
         results.background.push(100.0 * idle);
         for at in order(sides.len(), round) {
             let side = &sides[at];
-            let window = Window::open()?;
+            let (window, own) = (Window::open()?, accounts[at].seconds()?);
             for _ in 0..plan.block {
                 let pod = side.up(&side.cri, Net::Bridge, Seccomp::Unconfined, &mut Laps::new()).await?;
                 side.down(&side.cri, pod, &mut Laps::new()).await?;
@@ -32,7 +42,9 @@ pub(super) async fn take(sides: &[Side], plan: &Plan, results: &mut Results) -> 
             let (wall, busy) = window.close()?;
             // The first round warms up.
             if round > 0 {
-                results.add(Metric::CycleCpu, side.runtime, (busy - idle * wall) / plan.block as f64);
+                let cycles = plan.block as f64;
+                results.add(Metric::CycleCpu, side.runtime, (busy - idle * wall) / cycles);
+                results.add(Metric::CycleCpuOwn, side.runtime, (accounts[at].seconds()? - own) / cycles);
             }
         }
     }
