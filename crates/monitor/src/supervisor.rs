@@ -195,14 +195,19 @@ impl Supervisor {
             return;
         }
         self.sweep = false;
+        let mut before = 0;
         while let Ok(Some(ended)) = wait::look_any() {
             let pid = ended.pid;
+            // Whoever waits for it has looked and left it: the next round of events goes on from here.
+            if pid == before {
+                break;
+            }
+            before = pid;
             if let Some((key, container)) = self.containers.iter().find(|(_, container)| container.is_parent_of(pid)) {
-                let key = *key;
                 if container.is_ending() {
                     break;
                 }
-                self.init_ended(key);
+                self.init_ended(*key);
             } else if let Some(job) =
                 self.jobs.iter().find(|(_, job)| job.helper_pid() == Some(pid)).map(|(key, _)| *key)
             {
