@@ -72,6 +72,7 @@ async fn serve(config: Config) -> Fallible<()> {
     // Nothing is read again, but a hang-up must not end the daemon either.
     let _hangup = signal(SignalKind::hangup())?;
     let (shared, service_config) = assemble::shared(&config).await?;
+    let records = shared.store.clone();
     let shared = Arc::new(shared);
     let images = shared.images.clone();
     let pods = Pods::restore(shared.clone()).await?;
@@ -94,6 +95,9 @@ async fn serve(config: Config) -> Fallible<()> {
     process::notify(&[sd_notify::NotifyState::Stopping]);
     admin.abort();
     requests.drain().await;
+    if let Err(e) = records.flush().await {
+        tracing::warn!(error = %e, "the last changes are in the pods' journals only");
+    }
     socket::remove(&config.own.address);
     socket::remove(&config.own.admin_address);
     Ok(())

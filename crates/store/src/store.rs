@@ -125,6 +125,15 @@ impl Store {
         }
     }
 
+    /// Writes what [`Store::commit_later`] holds, now: for the end of a daemon, which may leave clones behind.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub async fn flush(&self) -> Result<()> {
+        let answer = self.0.writer.commit(Batch::new())?;
+        answer.await.unwrap_or_else(|_| Err(Error::Closed { path: self.0.file.path.clone() }))
+    }
+
     fn report(&self, table: &str, key: &str, detail: &str) {
         let found = Damaged { table: table.to_owned(), key: key.to_owned(), detail: detail.to_owned() };
         let mut damaged = self.0.damaged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -88,6 +88,10 @@ async fn later_batches_travel_in_order() {
         assert!(start.elapsed() < Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // Flushed it is there at once.
+    store.commit_later(put("flushed", &Count(5)));
+    store.flush().await.unwrap();
+    assert_eq!(store.get::<Count>("flushed").unwrap(), Some(Count(5)));
     store.commit_later(put("last", &Count(4)));
     drop(store);
     let store = Store::open(dir.path().join("db")).unwrap();
