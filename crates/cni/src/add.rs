@@ -1,6 +1,7 @@
 //! ADD: attaches a sandbox to every network, in order.
 
 use cricket_model::SandboxId;
+use cricket_process::fault::point;
 use serde_json::Value;
 
 use crate::attachment::Attachment;
@@ -35,6 +36,7 @@ impl Cni {
         }
         let mut record = Record::intent(&pod.netns, args, pod.capability_args(), &loaded.networks);
         inner.cache.write(&pod.sandbox, &record).await?;
+        point("cni.recorded");
         let mut started = 0;
         match attach(inner, pod, &mut record, &mut started).await {
             Ok(attachment) => Ok(attachment),
@@ -54,6 +56,7 @@ async fn attach(inner: &Inner, pod: &PodNetwork, record: &mut Record, started: &
         *started = index + 1;
         let network = &record.networks[index];
         let result = attach_one(inner, pod, record, network).await?;
+        point("cni.added");
         results.push((network.ifname.clone(), result.clone()));
         let name = network.list.name.clone();
         record.networks[index].result = Some(result.as_version(record.networks[index].list.version));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cricket_model::SandboxId;
+use cricket_process::fault::point;
 
 use crate::cache::Record;
 use crate::cni::Inner;
@@ -30,6 +31,7 @@ impl Cni {
             Err(e) => return Err(e),
         };
         inner.detach(sandbox, &record, netns).await?;
+        point("cni.deleted");
         inner.cache.remove(sandbox).await
     }
 }

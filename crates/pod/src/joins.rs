@@ -1,12 +1,13 @@
 //! Creates that repeat one another: who waits for whom, and who has been told.
 //!
 //! ```text
-//! (none) ──begin──▶ InFlight ──finish(Ok)──▶ Done{told: false} ──told──▶ Done{told: true} ──forget──▶ (none)
-//!                      └──────finish(Err)──▶ (none)
+//! (none) ──begin──▶ InFlight ──finish(Ok)──▶ Done(Untold) ──told──▶ Done(Told) ──forget──▶ (none)
+//!                      └──────finish(Err)──▶ (none)             restore ──▶ Done(Unsure)
 //! ```
 //!
 //! Invariants: a key has one entry; an entry in flight is joined by equal requests only; an ID that a caller was told of
-//! is never given to a second create.
+//! is never given to a second create by the daemon that told it. Requests are compared as values: the encoded form of
+//! two equal ones may differ in the order of their maps.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,9 +19,21 @@ use crate::error::{Error, Result};
 /// What a waiter sees: nothing yet, or the outcome.
 type Outcome = Option<Result<String>>;
 
-enum Entry {
-    InFlight { request: Vec<u8>, outcome: watch::Receiver<Outcome> },
-    Done { request: Vec<u8>, id: String, told: bool },
+enum Entry<R> {
+    InFlight { request: R, outcome: watch::Receiver<Outcome> },
+    Done { request: R, id: String, told: Heard },
+}
+
+/// Whether the caller of a finished create knows its outcome.
+#[derive(Clone, Copy, PartialEq)]
+enum Heard {
+    /// Nobody was handed the ID.
+    Untold,
+    /// An earlier daemon made it and may have died before it answered: an equal request gets the ID, a different one
+    /// must not cost somebody their object.
+    Unsure,
+    /// The ID is known outside.
+    Told,
 }
 
 /// What to do with a create.
@@ -65,27 +78,34 @@ impl Wait {
 }
 
 /// All creates of one sort (sandboxes, or the containers of one pod), by name.
-#[derive(Default)]
-pub(crate) struct Joins {
-    entries: Mutex<HashMap<String, Entry>>,
+pub(crate) struct Joins<R> {
+    entries: Mutex<HashMap<String, Entry<R>>>,
 }
 
-impl Joins {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+impl<R> Default for Joins<R> {
+    fn default() -> Self {
+        Self { entries: Mutex::default() }
+    }
+}
+
+impl<R: PartialEq + Clone> Joins<R> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry<R>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks what a create of `key` with this request has to do.
-    pub(crate) fn begin(&self, key: &str, request: &[u8]) -> Begin {
+    pub(crate) fn begin(&self, key: &str, request: &R) -> Begin {
         let mut entries = self.lock();
         match entries.get(key) {
             // A lead that was dropped (a panic) has no outcome: the name is free.
             Some(Entry::InFlight { outcome, .. }) if abandoned(outcome) => lead(&mut entries, key, request),
             Some(Entry::InFlight { request: r, outcome }) if r == request => Begin::Join(Wait(outcome.clone())),
             Some(Entry::InFlight { .. }) => Begin::Busy,
-            Some(Entry::Done { id, told: true, .. }) => Begin::Exists(id.clone()),
-            Some(Entry::Done { request: r, id, .. }) if r == request => Begin::Adopt(id.clone()),
-            Some(Entry::Done { id, .. }) => Begin::Replace(id.clone()),
+            Some(Entry::Done { request: r, id, told }) => match (told, r == request) {
+                (Heard::Untold | Heard::Unsure, true) => Begin::Adopt(id.clone()),
+                (Heard::Untold, false) => Begin::Replace(id.clone()),
+                (Heard::Told, _) | (Heard::Unsure, false) => Begin::Exists(id.clone()),
+            },
             None => lead(&mut entries, key, request),
         }
     }
@@ -101,7 +121,7 @@ impl Joins {
             let mut entries = self.lock();
             match (&outcome, entries.remove(&lead.key)) {
                 (Ok(id), Some(Entry::InFlight { request, .. })) => {
-                    entries.insert(lead.key.clone(), Entry::Done { request, id: id.clone(), told: false });
+                    entries.insert(lead.key.clone(), Entry::Done { request, id: id.clone(), told: Heard::Untold });
                 }
                 (_, Some(done @ Entry::Done { .. })) => {
                     entries.insert(lead.key.clone(), done);
@@ -117,13 +137,13 @@ impl Joins {
         if let Some(Entry::Done { id, told, .. }) = self.lock().get_mut(key)
             && id == made
         {
-            *told = true;
+            *told = Heard::Told;
         }
     }
 
-    /// Takes up what an earlier daemon made and acknowledged.
-    pub(crate) fn restore(&self, key: &str, id: &str) {
-        self.lock().insert(key.to_owned(), Entry::Done { request: Vec::new(), id: id.to_owned(), told: true });
+    /// Takes up what an earlier daemon made; nobody knows whether its caller heard of it.
+    pub(crate) fn restore(&self, key: &str, id: &str, request: R) {
+        self.lock().insert(key.to_owned(), Entry::Done { request, id: id.to_owned(), told: Heard::Unsure });
     }
 
     /// The object is gone: its name is free again.
@@ -135,9 +155,9 @@ impl Joins {
     }
 }
 
-fn lead(entries: &mut HashMap<String, Entry>, key: &str, request: &[u8]) -> Begin {
+fn lead<R: Clone>(entries: &mut HashMap<String, Entry<R>>, key: &str, request: &R) -> Begin {
     let (tx, rx) = watch::channel(None);
-    entries.insert(key.to_owned(), Entry::InFlight { request: request.to_vec(), outcome: rx });
+    entries.insert(key.to_owned(), Entry::InFlight { request: request.clone(), outcome: rx });
     Begin::Lead(Lead { key: key.to_owned(), outcome: tx })
 }
 
@@ -149,8 +169,8 @@ fn abandoned(outcome: &watch::Receiver<Outcome>) -> bool {
 mod tests {
     use super::*;
 
-    fn take_lead(joins: &Joins, key: &str, request: &[u8]) -> Lead {
-        match joins.begin(key, request) {
+    fn take_lead(joins: &Joins<u8>, key: &str, request: u8) -> Lead {
+        match joins.begin(key, &request) {
             Begin::Lead(lead) => lead,
             other => panic!("expected to lead, got {other:?}"),
         }
@@ -159,9 +179,9 @@ mod tests {
     #[tokio::test]
     async fn an_equal_request_joins_and_a_different_one_does_not() {
         let joins = Joins::default();
-        let lead = take_lead(&joins, "a", b"1");
-        let Begin::Join(wait) = joins.begin("a", b"1") else { panic!("join") };
-        assert!(matches!(joins.begin("a", b"2"), Begin::Busy));
+        let lead = take_lead(&joins, "a", 1);
+        let Begin::Join(wait) = joins.begin("a", &1) else { panic!("join") };
+        assert!(matches!(joins.begin("a", &2), Begin::Busy));
         joins.finish(lead, Ok("id".into()));
         assert_eq!(wait.outcome().await.expect("outcome"), "id");
     }
@@ -169,34 +189,44 @@ mod tests {
     #[test]
     fn what_nobody_was_told_of_is_adopted_or_replaced() {
         let joins = Joins::default();
-        joins.finish(take_lead(&joins, "a", b"1"), Ok("id".into()));
-        assert!(matches!(joins.begin("a", b"1"), Begin::Adopt(id) if id == "id"));
-        assert!(matches!(joins.begin("a", b"2"), Begin::Replace(id) if id == "id"));
+        joins.finish(take_lead(&joins, "a", 1), Ok("id".into()));
+        assert!(matches!(joins.begin("a", &1), Begin::Adopt(id) if id == "id"));
+        assert!(matches!(joins.begin("a", &2), Begin::Replace(id) if id == "id"));
         joins.told("a", "id");
-        assert!(matches!(joins.begin("a", b"1"), Begin::Exists(id) if id == "id"));
+        assert!(matches!(joins.begin("a", &1), Begin::Exists(id) if id == "id"));
         joins.forget("a", "other");
-        assert!(matches!(joins.begin("a", b"1"), Begin::Exists(_)));
+        assert!(matches!(joins.begin("a", &1), Begin::Exists(_)));
         joins.forget("a", "id");
-        take_lead(&joins, "a", b"3");
+        take_lead(&joins, "a", 3);
+    }
+
+    #[test]
+    fn what_an_earlier_daemon_made_is_adopted_and_never_replaced() {
+        let joins = Joins::default();
+        joins.restore("a", "id", 1);
+        assert!(matches!(joins.begin("a", &2), Begin::Exists(id) if id == "id"));
+        assert!(matches!(joins.begin("a", &1), Begin::Adopt(id) if id == "id"));
+        joins.told("a", "id");
+        assert!(matches!(joins.begin("a", &1), Begin::Exists(id) if id == "id"));
     }
 
     #[tokio::test]
     async fn a_failure_reaches_everyone_and_frees_the_name() {
         let joins = Joins::default();
-        let first = take_lead(&joins, "a", b"1");
+        let first = take_lead(&joins, "a", 1);
         let wait = joins.wait(&first);
         joins.finish(first, Err(Error::invalid("no")));
         assert_eq!(wait.outcome().await.expect_err("fails").to_string(), "no");
-        take_lead(&joins, "a", b"1");
+        take_lead(&joins, "a", 1);
     }
 
     #[tokio::test]
     async fn a_lead_that_is_dropped_does_not_hang_its_waiters() {
         let joins = Joins::default();
-        let first = take_lead(&joins, "a", b"1");
+        let first = take_lead(&joins, "a", 1);
         let wait = joins.wait(&first);
         drop(first);
         assert!(wait.outcome().await.is_err());
-        take_lead(&joins, "a", b"1");
+        take_lead(&joins, "a", 1);
     }
 }

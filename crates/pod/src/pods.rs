@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use cricket_cri_api::v1;
 use cricket_model::{ContainerId, ErrorKind, SandboxId};
-use prost::Message as _;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::driver::{Command, Driver, PodHandle, Reply};
@@ -23,7 +22,7 @@ pub struct Pods(pub(crate) Arc<Registry>);
 pub(crate) struct Registry {
     pub(crate) shared: Arc<Shared>,
     pods: RwLock<HashMap<SandboxId, Arc<PodHandle>>>,
-    creates: Joins,
+    creates: Joins<(v1::PodSandboxConfig, String)>,
 }
 
 /// An ID that has been made, to be handed to a caller: dropped without [`Told::tell`], nobody was told of it.
@@ -37,8 +36,10 @@ pub struct Told {
 impl Told {
     /// The response is being handed over: from here on the ID is the caller's.
     pub fn tell(self) -> String {
-        let joins = self.pod.as_ref().map_or(&self.registry.creates, |pod| &pod.creates);
-        joins.told(&self.key, &self.id);
+        match &self.pod {
+            Some(pod) => pod.creates.told(&self.key, &self.id),
+            None => self.registry.creates.told(&self.key, &self.id),
+        }
         self.id
     }
 }
@@ -104,8 +105,7 @@ impl Pods {
     pub async fn run_sandbox(&self, config: v1::PodSandboxConfig, handler: String) -> Result<Told> {
         cricket_oci::validate_sandbox(&config).map_err(|e| Error::from_kinded("sandbox", &e))?;
         let key = SandboxRecord::key(&config);
-        let mut request = config.encode_to_vec();
-        request.extend_from_slice(handler.as_bytes());
+        let request = (config.clone(), handler.clone());
         let told = |id: String| Told { id, key: key.clone(), pod: None, registry: self.0.clone() };
         loop {
             match self.0.creates.begin(&key, &request) {
@@ -141,9 +141,10 @@ impl Pods {
         handle.id.to_string()
     }
 
-    /// Takes up names that an earlier daemon acknowledged.
+    /// Takes up the name of what an earlier daemon made.
     pub(crate) fn reserve(&self, record: &SandboxRecord) {
-        self.0.creates.restore(&SandboxRecord::key(&record.config.0), record.id.as_str());
+        let request = (record.config.0.clone(), record.handler.clone());
+        self.0.creates.restore(&SandboxRecord::key(&record.config.0), record.id.as_str(), request);
     }
 
     async fn ask<T>(handle: &PodHandle, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
@@ -178,7 +179,7 @@ impl Pods {
         cricket_oci::validate_container(&config, &sandbox).map_err(|e| Error::from_kinded("container", &e))?;
         let handle = self.handle(sandbox_id)?;
         let key = ContainerRecord::key(&config);
-        let request = config.encode_to_vec();
+        let request = config.clone();
         let told = |id: String| Told { id, key: key.clone(), pod: Some(handle.clone()), registry: self.0.clone() };
         loop {
             match handle.creates.begin(&key, &request) {

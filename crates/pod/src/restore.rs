@@ -58,23 +58,37 @@ impl Pods {
 }
 
 /// The newest record of every pod: of its journal where that is of this boot, else of the store.
+///
+/// A pod of this boot has a line in its journal from before its first effect until after its last one is undone. One
+/// that the store still knows and that has none was removed; the store did not hear of it any more.
 fn load(shared: &Shared) -> Result<Vec<PodRecord>> {
     let stored = shared.store.list::<PodRecord>().map_err(|e| Error::from_kinded("read the pods' records", &e))?;
     let mut records: HashMap<SandboxId, PodRecord> =
         stored.into_iter().map(|(_, record)| (record.sandbox.id.clone(), record)).collect();
+    let of_this_boot = |r: &PodRecord| r.sandbox.boot_id == shared.host.boot_id;
+    let mut removed: HashSet<SandboxId> =
+        records.values().filter(|r| of_this_boot(r)).map(|r| r.sandbox.id.clone()).collect();
     let dir = shared.config.state.join("pods");
-    let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(records.into_values().collect()) };
-    for entry in entries.flatten() {
+    let failed = |e: std::io::Error| Error::internal(format_args!("list {}", dir.display()), &e);
+    for entry in std::fs::read_dir(&dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         let Some(id) = entry.file_name().to_str().and_then(|n| n.parse::<SandboxId>().ok()) else { continue };
         match open_journal(&entry.path()) {
             Ok((_, lines)) => {
-                let newest = lines.into_iter().next_back().filter(|r| r.sandbox.boot_id == shared.host.boot_id);
-                if let Some(record) = newest.filter(|r| r.sandbox.id == id) {
+                let newest = lines.into_iter().next_back().filter(|r| of_this_boot(r) && r.sandbox.id == id);
+                if let Some(record) = newest {
+                    removed.remove(&id);
                     records.insert(id, record);
                 }
             }
-            Err(e) => tracing::warn!(pod = %id, error = %e, "journal not read"),
+            Err(e) => {
+                tracing::warn!(pod = %id, error = %e, "journal not read");
+                removed.remove(&id);
+            }
         }
+    }
+    for record in records.values_mut().filter(|r| removed.contains(&r.sandbox.id)) {
+        record.sandbox.state = SandboxState::Removing;
     }
     Ok(records.into_values().collect())
 }
@@ -99,6 +113,8 @@ async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Re
             without_monitor(&mut driver).await;
         }
     }
+    // Nobody knows whether the callers of these starts heard of them.
+    driver.unheard = driver.running().into_iter().collect();
     check_sandbox(&mut driver);
     driver.save_or_warn();
     adopt(pods, driver);
@@ -110,7 +126,7 @@ fn adopt(pods: &Pods, driver: Driver) {
     pods.reserve(&driver.record.sandbox);
     for container in driver.record.containers.iter().filter(|c| c.listed()) {
         let key = crate::record::ContainerRecord::key(&container.config.0);
-        driver.handle.creates.restore(&key, container.id.as_str());
+        driver.handle.creates.restore(&key, container.id.as_str(), container.config.0.clone());
     }
     pods.adopt(driver);
 }
@@ -145,11 +161,20 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
                 // Its start was never acknowledged: it is ended, and its exit event will say so.
                 driver.kill(&id).await?;
             }
+            None if driver.container(&id)?.state == ContainerState::Starting => never_started(driver, &id).await,
             None => from_record(driver, &id).await,
         }
     }
     driver.monitor = Some(client);
     Ok(())
+}
+
+/// The daemon ended before it asked for the launch: the container is as it was, and can be started.
+async fn never_started(driver: &mut Driver, id: &ContainerId) {
+    if let Err(e) = driver.kill(id).await {
+        tracing::debug!(container = %id, error = %e, "nothing left to kill");
+    }
+    let _ = driver.edit(id, |c| c.state = ContainerState::Created);
 }
 
 async fn running(driver: &mut Driver, client: &MonitorClient, id: &ContainerId, pid: u32) -> Result<()> {
@@ -163,11 +188,10 @@ async fn running(driver: &mut Driver, client: &MonitorClient, id: &ContainerId, 
     driver.take_live(id, Live { pid, pidfd, stdio: handles.stdio, spec: Arc::new(spec) });
     let start_ticks = cricket_process::ProcessIdentity::of(pid.cast_signed()).map_or(0, |i| i.start_time);
     let started_at = handles.created_at;
-    driver.edit(id, |c| {
-        if c.state == ContainerState::Starting {
-            c.state = ContainerState::Running(Running { pid, start_ticks, started_at });
-        }
-    })
+    if driver.container(id)?.state != ContainerState::Starting {
+        return Ok(());
+    }
+    driver.edit(id, |c| c.state = ContainerState::Running(Running { pid, start_ticks, started_at }))
 }
 
 /// The monitor died too: what still lives gets another one, what ended is told by the record it wrote, or unknown.

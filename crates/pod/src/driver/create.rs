@@ -101,7 +101,9 @@ impl Driver {
             c.make_dirs = spec.mounts_to_create;
             c.state = ContainerState::Created;
         })?;
-        self.save()
+        self.save()?;
+        point("container.created");
+        Ok(())
     }
 
     /// The image that the kubelet names, which it has pulled before.

@@ -1,6 +1,7 @@
 //! What a monitor tells: a container's init has ended, or the monitor itself has.
 
 use cricket_model::ContainerId;
+use cricket_process::fault::point;
 use cricket_runtime::monitor::{ExitFacts, MonitorEvent};
 
 use super::Driver;
@@ -37,6 +38,7 @@ impl Driver {
         tracing::info!(pod = %self.record.sandbox.id, container = %id, code = exited.code, reason = exited.reason, "container ended");
         let _ = self.edit(id, |c| c.state = ContainerState::Exited(exited));
         self.save_or_warn();
+        point("exit.recorded");
         self.tell(id.as_str(), EventKind::Stopped);
         self.stopped(id);
     }

@@ -21,7 +21,7 @@ mod start;
 mod stop;
 mod update;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ pub(crate) struct PodHandle {
     pub(crate) id: SandboxId,
     pub(crate) view: ArcSwap<PodView>,
     pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) creates: Joins,
+    pub(crate) creates: Joins<v1::ContainerConfig>,
 }
 
 /// A namespace of the pod that the monitor holds, and our duplicate of it.
@@ -95,6 +95,8 @@ pub(crate) struct Driver {
     pub(crate) held: Vec<Held>,
     pub(crate) live: HashMap<ContainerId, Arc<Live>>,
     pub(crate) stops: HashMap<ContainerId, Stop>,
+    /// Containers whose start succeeded without its caller hearing of it: a repetition succeeds, too.
+    pub(crate) unheard: HashSet<ContainerId>,
     pub(crate) commands: mpsc::Receiver<Command>,
 }
 
@@ -128,7 +130,9 @@ impl Driver {
             }
             Command::Start { id, reply } => {
                 let result = self.start(&id).await;
-                let _ = reply.send(result);
+                if let Err(Ok(())) = reply.send(result) {
+                    self.unheard.insert(id);
+                }
             }
             Command::Stop { id, grace, reply } => self.stop(&id, grace, reply).await,
             Command::Remove { id, reply } => {

@@ -26,8 +26,9 @@ const START_ERROR: i32 = 128;
 impl Driver {
     pub(super) async fn start(&mut self, id: &ContainerId) -> Result<()> {
         self.require_ready()?;
-        match &self.container(id)?.state {
+        match self.container(id)?.state.clone() {
             ContainerState::Created => {}
+            ContainerState::Running(_) if self.unheard.remove(id) => return Ok(()),
             ContainerState::Running(_) => return Err(Error::precondition(format_args!("container {id} is running"))),
             _ => return Err(Error::precondition(format_args!("container {id} has ended"))),
         }
@@ -130,6 +131,7 @@ impl Driver {
         self.live.insert(id.clone(), Arc::new(Live { pid, pidfd, stdio: started.stdio, spec }));
         self.edit(id, |c| c.state = ContainerState::Running(Running { pid, start_ticks, started_at }))?;
         self.save_or_warn();
+        point("start.running");
         tracing::info!(pod = %self.record.sandbox.id, container = %id, pid, "container started");
         self.tell(id.as_str(), EventKind::Started);
         Ok(())

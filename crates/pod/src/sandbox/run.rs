@@ -1,6 +1,6 @@
 //! RunPodSandbox: from a configuration to a driver that owns a ready pod, or to nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,6 +132,7 @@ async fn make(
     driver.start_init().await?;
     driver.record.sandbox.state = SandboxState::Ready;
     driver.save()?;
+    point("sandbox.ready");
     tracing::info!(pod = %id, name = config.metadata.as_ref().map_or("", |m| m.name.as_str()), "sandbox ready");
     Ok(driver)
 }
@@ -207,6 +208,7 @@ pub(crate) fn assemble(
         held: Vec::new(),
         live: HashMap::new(),
         stops: HashMap::new(),
+        unheard: HashSet::new(),
         commands,
     }
 }

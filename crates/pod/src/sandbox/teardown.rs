@@ -87,6 +87,7 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
         .await,
     );
     failures.result()?;
+    point("sandbox.removed");
     let mut batch = Batch::new();
     batch.delete::<PodRecord>(id.as_str());
     shared.store.commit_later(batch);
