@@ -55,7 +55,10 @@ impl Pods {
             blocking("prepare the exec", move || prepare(&shared, &record, &live, &command, limit)).await?
         };
         let outcome = collect(&pod, request, stdout, stderr, limit).await;
-        drop(leaf);
+        if outcome.is_ok() {
+            // What the command left in the background lives on, as after any shell, and ends with the container.
+            leaf.leave();
+        }
         outcome.map_err(|e| {
             Error::new(cricket_model::Kinded::kind(&e), format_args!("exec in container {}: {e}", record.id.short()))
         })
@@ -95,8 +98,15 @@ async fn collect(
     }
 }
 
-/// Removes the exec's cgroup when the exec is over: the monitor may have been lost in between.
+/// Kills what is in the exec's cgroup and removes it when the exec failed or was given up: the monitor may be lost.
 struct Leaf(Option<cricket_cgroup::ExecLeaf>);
+
+impl Leaf {
+    /// The exec has ended by itself: its cgroup is the monitor's to remove, or goes with the container's.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Leaf {
     fn drop(&mut self) {
