@@ -4,6 +4,7 @@
 use crate::support::{LONG, lines, sh, until};
 use anyhow::{Context, Result, ensure};
 use cricket_kubelet_tests::{Container, IMAGE, Kubelet, Node, peer};
+use cricket_testkit::leaks;
 use serde_json::{Value, json};
 
 /// A registry at whose address nobody listens: port 9 of loopback is discard's.
@@ -16,13 +17,13 @@ async fn failures_say_why() -> Result<()> {
     let node = Node::start().await?;
     let shared = node.shared();
     let forever = sh("trap 'exit 0' TERM; while :; do sleep 0.1; done");
-    let pods: [(&str, Value); 9] = [
+    let pods: [(&str, Value); 10] = [
         ("unknown", container(json!({ "image": UNKNOWN }))),
         ("down", container(json!({ "image": DOWN }))),
         (
             "crash",
             container(json!({
-                "command": sh("echo before; echo the last words >&2; exit 3"),
+                "command": sh("echo before; sleep 0.3; echo the last words >&2; exit 3"),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
             })),
         ),
@@ -48,6 +49,13 @@ async fn failures_say_why() -> Result<()> {
                 "command": sh("trap 'echo TERM >>/shared/pre-stop; exit 0' TERM; while :; do sleep 0.1; done"),
                 "lifecycle": { "preStop": { "exec": { "command": ["sh", "-c", "echo no luck >&2; exit 5"] } } },
                 "volumeMounts": [{ "name": "shared", "mountPath": "/shared" }],
+            })),
+        ),
+        (
+            "slow",
+            container(json!({
+                "command": sh("trap 'exit 0' TERM; while :; do sleep 0.1; done"),
+                "readinessProbe": { "exec": { "command": ["sleep", "3333"] }, "periodSeconds": 1, "timeoutSeconds": 1 },
             })),
         ),
         (
@@ -187,6 +195,13 @@ async fn probes(kubelet: &Kubelet) -> Result<()> {
     let restarted = |state: &Container| (state.restarts >= 1).then(|| state.last.clone()).flatten();
     let last = wait(kubelet, "probed", "a restart", restarted).await?;
     ensure!((last.code, last.reason.as_str()) == (6, "Error"), "{last:?}");
+
+    let event = kubelet.wait_event("slow", "Unhealthy", "Readiness probe failed: ", LONG).await?;
+    ensure!(event.message.contains("timed out"), "{event:?}");
+    // It is ended, and not only given up: at most the next one runs.
+    let mark = kubelet.node().trim_start_matches("node-");
+    let sleeping = leaks::processes(mark)?.into_iter().filter(|process| process.command == "sleep 3333").count();
+    ensure!(sleeping <= 1, "{sleeping} commands of probes run");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use crate::support::{LONG, lines, sh, until};
 use anyhow::{Context, Result, bail, ensure};
 use cricket_kubelet_tests::{IMAGE, Node, Pod, peer};
-use cricket_testkit::logs;
+use cricket_testkit::{host, leaks, logs};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -65,11 +65,30 @@ async fn kills_of_kubelet_and_runtime_are_not_noticed() -> Result<()> {
     until("the counter to go on", LONG, || lines(&counter).len() > last + 10).await?;
     same(&node, &before).await?;
 
+    if !peer() {
+        kill_monitor(&node).await?;
+        same(&node, &before).await?;
+    }
+
     node.kubelet.delete("counts")?;
     until("the end of the pod", LONG, || shared.join("end").exists()).await?;
     counted(&node, &before, &counter)?;
     ensure!(lines(&shared.join("inits")) == ["init"], "{:?}", lines(&shared.join("inits")));
     node.finish().await
+}
+
+/// Kills the pod's monitor, which nothing else does to it.
+async fn kill_monitor(node: &Node) -> Result<()> {
+    let pods = node.cri().await?.pods().await?;
+    let [pod] = &pods[..] else { bail!("not one pod: {pods:#?}") };
+    let monitor = format!("cricket-monitor {}", pod.id);
+    let running = || -> Result<Vec<i32>> {
+        let monitors = leaks::processes(&pod.id)?.into_iter().filter(|process| process.command == monitor);
+        Ok(monitors.map(|process| process.pid).collect())
+    };
+    let [first] = running()?[..] else { bail!("not one monitor: {:?}", leaks::processes(&pod.id)?) };
+    host::run("kill", ["-9", &first.to_string()])?;
+    until("another monitor", LONG, || running().is_ok_and(|now| now.len() == 1 && now != [first])).await
 }
 
 fn spec(shared: &Path) -> Value {
