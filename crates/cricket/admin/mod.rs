@@ -119,27 +119,4 @@ async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn messages_survive_and_are_bounded() {
-        let (mut a, mut b) = tokio::io::duplex(4096);
-        let request = Request { version: VERSION, operation: Operation::PinImage { image: "x:1".into() } };
-        send(&mut a, &request).await.expect("sent");
-        assert_eq!(receive::<Request>(&mut b).await.expect("received"), request);
-        a.write_all(&(MAX_MESSAGE + 1).to_be_bytes()).await.expect("sent");
-        assert!(receive::<Request>(&mut b).await.expect_err("too long").to_string().contains("bytes"));
-        a.write_all(&[0, 0, 0, 9, b'{']).await.expect("sent");
-        drop(a);
-        assert_eq!(receive::<Request>(&mut b).await.expect_err("torn").kind(), io::ErrorKind::UnexpectedEof);
-    }
-
-    #[test]
-    fn the_format_is_kept() {
-        let request = Request { version: 1, operation: Operation::LoadImages { path: "/x.tar".into() } };
-        let text = serde_json::to_string(&request).expect("serialise");
-        assert_eq!(text, r#"{"version":1,"operation":{"load_images":{"path":"/x.tar"}}}"#);
-        assert_eq!(serde_json::to_string(&Answer::Done).expect("serialise"), r#""done""#);
-    }
-}
+mod tests;

@@ -40,7 +40,7 @@ pub(crate) async fn serve(listener: UnixListener, shared: Arc<Shared>, requests:
     }
 }
 
-async fn answer(mut stream: UnixStream, operators: &Operators) -> std::io::Result<()> {
+pub(super) async fn answer(mut stream: UnixStream, operators: &Operators) -> std::io::Result<()> {
     let request: Request = tokio::time::timeout(ARRIVE, receive(&mut stream)).await??;
     if request.version != VERSION {
         let text = format!("protocol version {} is not known to this daemon: it has {VERSION}", request.version);

@@ -1,0 +1,99 @@
+use std::fs;
+use std::time::{Duration, Instant};
+
+use cricket_cni::{Cni, CniConfig};
+use cricket_image::ImageStore;
+use cricket_store::Store;
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::config::{Config, Flags};
+use crate::layout;
+use crate::serve::{self, Lock};
+
+/// Directories of a node without a daemon.
+fn node(dir: &tempfile::TempDir) -> Config {
+    let (file, root, state) = (dir.path().join("c.toml"), dir.path().join("root"), dir.path().join("state"));
+    fs::write(&file, "").expect("write");
+    let flags = Flags { root: Some(root), state: Some(state), ..Flags::default() };
+    Config::load(Some(&file), &flags).expect("valid")
+}
+
+#[tokio::test]
+async fn messages_survive_and_are_bounded() {
+    let (mut a, mut b) = tokio::io::duplex(4096);
+    let request = Request { version: VERSION, operation: Operation::PinImage { image: "x:1".into() } };
+    send(&mut a, &request).await.expect("sent");
+    assert_eq!(receive::<Request>(&mut b).await.expect("received"), request);
+    a.write_all(&(MAX_MESSAGE + 1).to_be_bytes()).await.expect("sent");
+    assert!(receive::<Request>(&mut b).await.expect_err("too long").to_string().contains("bytes"));
+    a.write_all(&[0, 0, 0, 9, b'{']).await.expect("sent");
+    drop(a);
+    assert_eq!(receive::<Request>(&mut b).await.expect_err("torn").kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn the_format_is_kept() {
+    let request = Request { version: 1, operation: Operation::LoadImages { path: "/x.tar".into() } };
+    let text = serde_json::to_string(&request).expect("serialise");
+    assert_eq!(text, r#"{"version":1,"operation":{"load_images":{"path":"/x.tar"}}}"#);
+    assert_eq!(serde_json::to_string(&Answer::Done).expect("serialise"), r#""done""#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_answers_and_refuses_what_it_does_not_know() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let config = node(&dir);
+    serve::directories(&config.own).expect("directories");
+    let store = Store::open(layout::records(&config.own.root)).expect("store");
+    let images = ImageStore::open(serve::image_config(&config), store).await.expect("images");
+    let operators = Operators { images, cni: None };
+    let ask = async |request: Request| {
+        let (mut client, server) = UnixStream::pair().expect("pair");
+        let operators = operators.clone();
+        let served = tokio::spawn(async move { server::answer(server, &operators).await });
+        send(&mut client, &request).await.expect("sent");
+        let answer: Answer = receive(&mut client).await.expect("answered");
+        served.await.expect("no panic").expect("served");
+        answer
+    };
+    let list = Request { version: VERSION, operation: Operation::ListImages };
+    assert_eq!(ask(list.clone()).await, Answer::Images(Vec::new()));
+    let Answer::Failed(text) = ask(Request { version: 9, ..list }).await else { panic!("served") };
+    assert!(text.contains("version 9"), "{text}");
+    let pin = Operation::PinImage { image: "registry.example/none:1".into() };
+    let Answer::Failed(text) = ask(Request { version: VERSION, operation: pin }).await else { panic!("pinned") };
+    assert!(text.contains("registry.example/none:1"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_ends_with_whoever_asked_for_it() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let config = node(&dir);
+    serve::directories(&config.own).expect("directories");
+    let store = Store::open(layout::records(&config.own.root)).expect("store");
+    let images = ImageStore::open(serve::image_config(&config), store).await.expect("images");
+    // It waits for a network that never comes.
+    let nowhere = CniConfig { conf_dir: dir.path().join("none"), ..serve::cni_config(&config) };
+    let operators = Operators { images, cni: Some(Cni::open(nowhere).expect("networks")) };
+    let (mut client, server) = UnixStream::pair().expect("pair");
+    send(&mut client, &Request { version: VERSION, operation: Operation::Network }).await.expect("sent");
+    let started = Instant::now();
+    drop(client);
+    let ended = server::answer(server, &operators).await;
+    assert_eq!(ended.expect_err("nobody there").kind(), io::ErrorKind::ConnectionAborted);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[test]
+fn without_a_daemon_the_command_does_it_but_never_beside_one() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let config = node(&dir);
+    let error = client::ask(&config, Operation::ListImages).expect_err("no root").to_string();
+    assert!(error.contains("there is no cricket here"), "{error}");
+    fs::create_dir(&config.own.root).expect("root");
+    assert_eq!(client::ask(&config, Operation::ListImages).expect("listed"), Answer::Images(Vec::new()));
+    let _daemon = Lock::take(&config.own.root.join(layout::LOCK)).expect("free");
+    let error = client::ask(&config, Operation::ListImages).expect_err("held").to_string();
+    assert!(error.contains("give the --state it was started with"), "{error}");
+}
