@@ -124,10 +124,14 @@ impl Kubelet {
 
     /// The pods that there are to be.
     pub async fn pods(&self) -> Result<Vec<Pod>> {
-        let response = self.client.get(format!("{}/pods", self.url)).send().await?.error_for_status()?;
-        let list: Value = response.json().await?;
+        let list = self.get("/pods").await?;
         let items = list["items"].as_array().into_iter().flatten();
         Ok(items.map(|item| Pod::read(item, &self.node)).collect())
+    }
+
+    /// What node and pods use, as `/stats/summary` has it.
+    pub async fn summary(&self) -> Result<Value> {
+        self.get("/stats/summary").await
     }
 
     /// One pod, once the question has an answer; an error shows the pod as it was last.
@@ -209,6 +213,11 @@ impl Kubelet {
         process
             || leak == format!("mount {}", root.display())
             || group.is_some_and(|name| ["burstable", "besteffort"].iter().any(|class| name == *class))
+    }
+
+    async fn get(&self, path: &str) -> Result<Value> {
+        let response = self.client.get(format!("{}{path}", self.url)).send().await?;
+        Ok(response.error_for_status()?.json().await?)
     }
 
     fn manifest(&self, name: &str) -> PathBuf {

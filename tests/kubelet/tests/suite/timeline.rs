@@ -8,6 +8,7 @@ use cricket_testkit::logs;
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The pod's grace period. One container ignores TERM and is killed at its end.
 const GRACE: i64 = 6;
@@ -38,6 +39,7 @@ async fn the_life_of_a_pod() -> Result<()> {
     .await?;
     started(&node, &pod, &shared)?;
     environment(&node, &pod, &shared)?;
+    usage(&node).await?;
     ends(&node, &pod, &shared).await?;
     node.finish().await
 }
@@ -204,6 +206,34 @@ fn environment(node: &Node, pod: &Pod, shared: &Path) -> Result<()> {
         ensure!(hook.starts_with(main.as_str()), "hook in {hook}, container in {main}");
     }
     Ok(())
+}
+
+/// What the kubelet says that the pod uses: of its containers it asks the runtime.
+async fn usage(node: &Node) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let summary = node.kubelet.summary().await?;
+        let name = format!("life-{}", node.kubelet.node());
+        let named = |list: &Value, name: &str, at: &str| -> Value {
+            let found =
+                list.as_array().into_iter().flatten().find(|item| item.pointer(at).is_some_and(|it| it == name));
+            found.cloned().unwrap_or_default()
+        };
+        let pod = named(&summary["pods"], &name, "/podRef/name");
+        let main = named(&pod["containers"], "main", "/name");
+        let number = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_u64).unwrap_or_default();
+        let uses = ["/cpu/usageCoreNanoSeconds", "/memory/workingSetBytes", "/rootfs/usedBytes", "/logs/usedBytes"];
+        let complete = uses.iter().all(|at| number(&main, at) > 0)
+            // One that is less than its limit.
+            && number(&main, "/memory/workingSetBytes") + number(&main, "/memory/availableBytes") == 64 << 20
+            && number(&summary, "/node/runtime/imageFs/usedBytes") > 1 << 20;
+        if complete {
+            return Ok(());
+        }
+        // The kubelet keeps what it was told for some seconds.
+        ensure!(began.elapsed() < LONG, "{main:#}\n{:#}", summary["node"]["runtime"]);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The way down.
