@@ -115,7 +115,9 @@ fn reason(key: &str) -> Option<&'static str> {
         "root" | "state" => {
             Some("cricket's directories come from its flags or its own table, [plugins.\"io.cricket.v1\"]")
         }
-        "grpc.address" => Some("cricket's socket comes from --address or its own table, [plugins.\"io.cricket.v1\"]"),
+        "grpc.address" | "plugins.\"io.containerd.server.v1.grpc\".address" => {
+            Some("cricket's socket comes from --address or its own table, [plugins.\"io.cricket.v1\"]")
+        }
         key if key.ends_with(".default_runtime_name") => {
             Some("cricket's default handler is default_handler in its own table, [plugins.\"io.cricket.v1\"]")
         }

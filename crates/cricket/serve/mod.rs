@@ -61,8 +61,13 @@ pub(crate) fn run(config: Config) -> Fallible<()> {
 
 /// What is set and not used, once.
 fn tell(unsupported: &[Unsupported]) {
+    if unsupported.is_empty() {
+        return;
+    }
+    tracing::warn!(keys = unsupported.len(), "the configuration sets keys that cricket does not use");
     for key in unsupported {
-        tracing::warn!(key = %key.place.key, value = %key.value, at = %key.place, reason = key.reason, "not used by cricket");
+        let reason = key.reason.unwrap_or("unknown to cricket");
+        tracing::info!(key = %key.place.key, value = %key.value, at = %key.place, reason, "not used");
     }
 }
 
