@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use cricket_cri_api::v1;
 use cricket_integration::BUSYBOX;
 use cricket_testkit::cri;
-use cricket_testkit::image::{Image, Named, suite};
 use cricket_testkit::leaks;
 use cricket_testkit::logs::lines;
 
@@ -128,14 +127,9 @@ const LISTENER: &str = "for s in TERM QUIT USR1 INT; do trap \"echo $s; exit 0\"
 
 #[tokio::test]
 async fn the_signal_is_the_containers_then_the_images_then_term() -> Result<()> {
-    let node = node().await?;
-    let busybox = suite()?.into_iter().find(|i| i.repository == "e2e-test-images/busybox").context("busybox")?;
-    let image = Image::of(busybox.image.layers).set("StopSignal", "SIGUSR1").build()?;
-    let named = Named { repository: "lifecycle/stop-signal".into(), tag: "1".into(), image };
-    node.registry.fill(&[named]).await?;
     let scene = Scene::host("stop-signal").await?;
-    let with_signal = "registry.k8s.io/lifecycle/stop-signal:1";
-    scene.cri.pull(with_signal).await?;
+    let with_signal = scene.image("stop-signal", |image| image.set("StopSignal", "SIGUSR1")).await?;
+    let with_signal = with_signal.as_str();
     let cases = [
         ("by-default", BUSYBOX, v1::Signal::RuntimeDefault, "TERM", v1::Signal::Sigterm),
         ("by-image", with_signal, v1::Signal::RuntimeDefault, "USR1", v1::Signal::Sigusr1),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use cricket_cri_api::v1;
 use cricket_integration::{BUSYBOX, Node};
 use cricket_testkit::cri::{self, Cri};
+use cricket_testkit::image::{Image, ImageBuilder, Named, suite};
 use cricket_testkit::logs;
 use tokio::sync::Mutex;
 
@@ -50,6 +51,14 @@ impl Scene {
         Self::with(node, pod).await
     }
 
+    /// A pod on the host's network that may have privileged containers.
+    pub(crate) async fn privileged(name: &str) -> Result<Self> {
+        let node = node().await?;
+        let mut pod = cri::host_network(node.daemon.pod(name));
+        pod_security(&mut pod).privileged = true;
+        Self::with(node, pod).await
+    }
+
     /// A pod of this configuration.
     pub(crate) async fn with(node: Arc<Node>, pod: v1::PodSandboxConfig) -> Result<Self> {
         let cri = node.daemon.cri().await?;
@@ -60,11 +69,6 @@ impl Scene {
     /// Creates and starts.
     pub(crate) async fn run(&self, config: &v1::ContainerConfig) -> Result<String> {
         Ok(self.cri.run(&self.id, config, &self.pod).await?)
-    }
-
-    /// Starts a container that runs this script of busybox' shell.
-    pub(crate) async fn shell(&self, name: &str, script: &str) -> Result<String> {
-        self.run(&shell(name, script)).await
     }
 
     /// Starts a container that does nothing until it is killed.
@@ -99,6 +103,17 @@ impl Scene {
         let request = v1::ContainerStatusRequest { container_id: container.to_owned(), verbose: true };
         let answer = self.cri.runtime().container_status(request).await?.into_inner();
         Ok(serde_json::from_str(answer.info.get("info").context("no key `info`")?)?)
+    }
+
+    /// Pushes and pulls an image on top of busybox; its name.
+    pub(crate) async fn image(&self, name: &str, change: impl FnOnce(ImageBuilder) -> ImageBuilder) -> Result<String> {
+        let busybox = suite()?.into_iter().find(|i| BUSYBOX.contains(&i.repository)).context("no busybox")?;
+        let image = change(Image::of(busybox.image.layers)).build()?;
+        let repository = format!("lifecycle/{name}");
+        self.node.registry.fill(&[Named { repository: repository.clone(), tag: "1".into(), image }]).await?;
+        let name = format!("registry.k8s.io/{repository}:1");
+        self.cri.pull(&name).await?;
+        Ok(name)
     }
 
     /// The pod's log directory.
