@@ -1,10 +1,10 @@
 //! What a kubelet is told: directories, its configuration and its command line.
 
-use crate::address::Address;
 use anyhow::{Context, Result};
 use cricket_testkit::{host, leaks};
 use serde_json::json;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -80,12 +80,12 @@ impl Layout {
     }
 
     /// Writes the configuration for a kubelet on this address and runtime.
-    pub(crate) fn configure(&self, address: &Address, [port, read_only]: [u16; 2], socket: &Path) -> Result<()> {
+    pub(crate) fn configure(&self, address: Ipv4Addr, [port, read_only]: [u16; 2], socket: &Path) -> Result<()> {
         let config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "containerRuntimeEndpoint": format!("unix://{}", socket.display()),
-            "address": address.ip(),
+            "address": address,
             "port": port,
             "readOnlyPort": read_only,
             "healthzPort": 0,
@@ -118,7 +118,7 @@ impl Layout {
     }
 
     /// The command that becomes the kubelet of this node.
-    pub(crate) fn command(&self, node: &str, address: &Address) -> Result<Command> {
+    pub(crate) fn command(&self, node: &str, address: Ipv4Addr) -> Result<Command> {
         let mut command = host::bound("unshare");
         command.args(["--mount", "--propagation", "unchanged", "--", "sh", "-c", WRAPPER, "sh"]);
         command.arg(self.home.join("plugins")).arg(self.home.join("links"));
@@ -127,7 +127,7 @@ impl Layout {
         command.arg("--root-dir").arg(self.root());
         command.arg("--cert-dir").arg(self.home.join("pki"));
         command.arg(format!("--hostname-override={node}"));
-        command.arg(format!("--node-ip={}", address.ip()));
+        command.arg(format!("--node-ip={address}"));
         Ok(command)
     }
 

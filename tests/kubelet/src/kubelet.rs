@@ -1,6 +1,5 @@
 //! The kubelet: its process, its static pods and what it says of them.
 
-use crate::address::Address;
 use crate::config::Layout;
 use crate::{Event, Pod, events};
 use anyhow::{Context, Result, bail};
@@ -8,6 +7,7 @@ use cricket_testkit::daemon::Daemon;
 use cricket_testkit::{host, leaks};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct Kubelet {
     child: Option<Child>,
     layout: Layout,
     node: String,
-    address: Address,
+    address: Ipv4Addr,
     url: String,
     client: reqwest::Client,
 }
@@ -28,14 +28,14 @@ impl Kubelet {
     /// Starts a kubelet and waits until it answers.
     pub async fn start(daemon: &Daemon) -> Result<Self> {
         let layout = Layout::new(daemon.home(), daemon.mark())?;
-        let address = Address::new(daemon.network())?;
-        let [port, read_only] = address.free_ports()?;
-        layout.configure(&address, [port, read_only], &daemon.socket())?;
+        let address = daemon.network().node_address().context("an address for the node")?;
+        let [port, read_only] = free_ports(address)?;
+        layout.configure(address, [port, read_only], &daemon.socket())?;
         let mut kubelet = Self {
             child: None,
             layout,
             node: format!("node-{}", daemon.mark()),
-            url: format!("http://{}:{read_only}", address.ip()),
+            url: format!("http://{address}:{read_only}"),
             address,
             client: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?,
         };
@@ -49,7 +49,7 @@ impl Kubelet {
             bail!("kubelet {} runs already", child.id());
         }
         let log = OpenOptions::new().create(true).append(true).open(self.layout.log())?;
-        let mut command = self.layout.command(&self.node, &self.address)?;
+        let mut command = self.layout.command(&self.node, self.address)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(host::spawn(command)?);
         let began = Instant::now();
@@ -114,7 +114,7 @@ impl Kubelet {
 
     /// The address of the node.
     pub fn ip(&self) -> String {
-        self.address.ip().to_string()
+        self.address.to_string()
     }
 
     /// The read-only endpoint, such as `http://10.204.1.1:33333`.
@@ -229,6 +229,12 @@ impl Kubelet {
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
+}
+
+/// Two ports of the address that are free now.
+fn free_ports(address: Ipv4Addr) -> Result<[u16; 2]> {
+    let listeners = [TcpListener::bind((address, 0))?, TcpListener::bind((address, 0))?];
+    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
 }
 
 impl Drop for Kubelet {

@@ -14,7 +14,6 @@
 
 #![forbid(unsafe_code)]
 
-mod address;
 mod config;
 mod events;
 mod kubelet;

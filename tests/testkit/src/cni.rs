@@ -10,6 +10,7 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Where Debian's package puts the standard plugins.
@@ -126,6 +127,19 @@ impl Network {
         format!("10.203.{}.1", self.number)
     }
 
+    /// Gives the host an address besides, such as a kubelet wants for its node:
+    /// not loopback's own, but nobody else's. It goes with the network.
+    pub fn node_address(&self) -> Result<Ipv4Addr> {
+        let address = self.node_ip();
+        // "replace": a killed owner of the subnet may have left it.
+        host::run("ip", ["address", "replace", &format!("{address}/32"), "dev", "lo"])?;
+        Ok(address)
+    }
+
+    fn node_ip(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 204, self.number, 1)
+    }
+
     /// Addresses that are leased now.
     pub fn leases(&self) -> Result<Vec<String>> {
         let dir = self.data_dir.join(&self.name);
@@ -209,6 +223,8 @@ impl Drop for Network {
     fn drop(&mut self) {
         // No pod with a network was ever made: then there is no bridge.
         let _ = host::run("ip", ["link", "delete", &self.bridge]);
+        // Likewise when no node was ever made.
+        let _ = host::run("ip", ["address", "delete", &format!("{}/32", self.node_ip()), "dev", "lo"]);
         if let Err(error) = self.purge() {
             eprintln!("network {}: {error:#}", self.name);
         }
