@@ -53,8 +53,6 @@ pub(crate) struct Own {
     pub(crate) helpers_dir: Option<PathBuf>,
     /// Where network namespaces are pinned; `None`: the usual place.
     pub(crate) netns_dir: Option<PathBuf>,
-    /// Folder of Localhost seccomp profiles with a relative name.
-    pub(crate) seccomp_dir: PathBuf,
     /// What is logged: a level, or tracing's directives (`info,cricket_image=debug`).
     pub(crate) log_level: String,
     /// How.
@@ -88,7 +86,6 @@ pub(super) fn read(reader: &mut Reader, flags: &Flags) -> Result<Own> {
         default_handler: r.setting(&TABLE, "default_handler", String::new())?,
         helpers_dir: r.optional(&TABLE, "helpers_dir")?,
         netns_dir: r.optional(&TABLE, "netns_dir")?,
-        seccomp_dir: r.setting(&TABLE, "seccomp_dir", "/var/lib/kubelet/seccomp".into())?,
         log_level: log_level(r, flags)?,
         log_format: log_format(r, flags)?,
         workers: bounded(r, "worker_threads", default_workers(), 1..=64)?,

@@ -8,7 +8,7 @@ use super::versions::RUNTIME;
 const TABLE: [&str; 2] = ["plugins", RUNTIME];
 
 /// Smallest and largest log line: one page at least; readers hold a whole line.
-const LOG_LINE: std::ops::RangeInclusive<i64> = 64..=1 << 20;
+const LOG_LINE: std::ops::RangeInclusive<i64> = 64..=128 << 10;
 /// The CRI's own figure.
 const DEFAULT_LOG_LINE: i64 = 16 << 10;
 
@@ -16,7 +16,7 @@ const DEFAULT_LOG_LINE: i64 = 16 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Runtime {
     /// Longest log line, in bytes, before it is split.
-    pub(crate) max_log_line: usize,
+    pub(crate) max_log_line: u32,
     /// Profile of containers that ask for none.
     pub(crate) unset_seccomp_profile: String,
     /// Devices belong to the user of the container.
@@ -44,7 +44,7 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
         }
     };
     let runtime = Runtime {
-        max_log_line: usize::try_from(max_log_line).unwrap_or(DEFAULT_LOG_LINE as usize),
+        max_log_line: u32::try_from(max_log_line).unwrap_or(DEFAULT_LOG_LINE as u32),
         unset_seccomp_profile: r.setting(&TABLE, "unset_seccomp_profile", String::new())?,
         device_ownership: r.setting(&TABLE, "device_ownership_from_security_context", false)?,
         unprivileged_ports: r.setting(&TABLE, "enable_unprivileged_ports", true)?,

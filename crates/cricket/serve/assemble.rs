@@ -104,7 +104,6 @@ fn pods_config(config: &Config) -> PodsConfig {
         root: own.root.clone(),
         state: own.state.clone(),
         netns_dir: config.netns_dir(),
-        seccomp_dir: own.seccomp_dir.clone(),
         unset_seccomp_profile: runtime.unset_seccomp_profile.clone(),
         enable_unprivileged_ports: runtime.unprivileged_ports,
         enable_unprivileged_icmp: runtime.unprivileged_icmp,

@@ -19,7 +19,7 @@ use crate::driver::{Driver, Held, lost, surviving, unknown};
 use crate::error::{Error, Result};
 use crate::pods::Pods;
 use crate::record::{ContainerState, PodRecord, Running, SandboxState};
-use crate::sandbox::{INIT, assemble, discard, disconnect, open_journal};
+use crate::sandbox::{INIT, assemble, discard, disconnect, hold, open_journal};
 use crate::shared::{Shared, exit_record};
 use crate::view::Live;
 
@@ -153,6 +153,7 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
     if driver.record.sandbox.init.is_some() && !matches!(list.get(INIT), Some(ContainerPhase::Running { .. })) {
         driver.record.sandbox.init = None;
     }
+    let mut strange = Vec::new();
     for id in driver.running() {
         match list.get(id.as_str()) {
             Some(ContainerPhase::Exited(facts)) => driver.exited(&id, facts),
@@ -162,9 +163,13 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
                 driver.kill(&id).await?;
             }
             None if driver.container(&id)?.state == ContainerState::Starting => never_started(driver, &id).await,
-            None => from_record(driver, &id).await,
+            None => {
+                from_record(driver, &id).await;
+                strange.push(id);
+            }
         }
     }
+    take_over(driver, &client, &strange).await?;
     driver.monitor = Some(client);
     Ok(())
 }
@@ -175,6 +180,19 @@ async fn never_started(driver: &mut Driver, id: &ContainerId) {
         tracing::debug!(container = %id, error = %e, "nothing left to kill");
     }
     let _ = driver.edit(id, |c| c.state = ContainerState::Created);
+}
+
+/// A monitor that replaced another one and was given only a part of it, since the daemon ended meanwhile, gets the rest.
+async fn take_over(driver: &mut Driver, client: &MonitorClient, containers: &[ContainerId]) -> Result<()> {
+    for id in containers.iter().filter(|id| driver.live.contains_key(*id)).cloned().collect::<Vec<_>>() {
+        driver.hand_over(client, &id).await?;
+    }
+    if driver.held.is_empty() {
+        namespaces_of(driver);
+        let found = driver.held.drain(..).map(|h| (h.name, h.fd)).collect();
+        driver.held = hold(client, found).await?;
+    }
+    Ok(())
 }
 
 async fn running(driver: &mut Driver, client: &MonitorClient, id: &ContainerId, pid: u32) -> Result<()> {

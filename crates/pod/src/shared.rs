@@ -26,8 +26,6 @@ pub struct PodsConfig {
     pub state: PathBuf,
     /// Where network namespaces are pinned.
     pub netns_dir: PathBuf,
-    /// Folder of Localhost seccomp profiles given by a relative name.
-    pub seccomp_dir: PathBuf,
     /// Seccomp profile of containers that ask for none (`""`, `runtime/default`, `localhost/PATH`).
     pub unset_seccomp_profile: String,
     /// Set `net.ipv4.ip_unprivileged_port_start=0` in pods that have a network namespace of their own.
@@ -35,7 +33,7 @@ pub struct PodsConfig {
     /// Open `net.ipv4.ping_group_range` in such pods.
     pub enable_unprivileged_icmp: bool,
     /// Largest log line in bytes before it is split with a `P` tag.
-    pub max_log_line: usize,
+    pub max_log_line: u32,
     /// Give devices to the user of a container that runs as another than root.
     pub device_ownership_from_security_context: bool,
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cricket_cgroup::{Cgroup, CgroupPath, CpuStats, MemoryStats, PsiStats, Stats, StatsReader, SwapStats};
 use cricket_cri_api::v1;
-use cricket_model::ContainerId;
+use cricket_model::{ContainerId, ErrorKind};
 
 use crate::error::{Error, Result};
 use crate::netstat;
@@ -13,7 +13,7 @@ use crate::pods::Pods;
 use crate::record::{ContainerRecord, ContainerState};
 use crate::sandbox::cgroup_parent;
 use crate::shared::{Shared, blocking, now};
-use crate::view::PodView;
+use crate::view::{PodView, by_prefix};
 
 /// Open readers and the last figures, by cgroup path.
 #[derive(Default)]
@@ -92,6 +92,10 @@ impl Pods {
             };
             wanted.extend(pod.containers().filter(running).filter(fits).cloned());
         }
+        one_at_most("container", &filter.id, wanted.iter().map(|c| c.id.as_str()))?;
+        let pods = self.list();
+        let pods = pods.iter().map(|pod| pod.record.sandbox.id.as_str());
+        one_at_most("pod sandbox", &filter.pod_sandbox_id, pods)?;
         let shared = self.shared().clone();
         blocking("read statistics", move || Ok(wanted.iter().map(|c| container(&shared, c)).collect())).await
     }
@@ -110,8 +114,20 @@ impl Pods {
             sandbox.id.as_str().starts_with(&filter.id) && has_labels(&sandbox.config.0.labels, &filter.label_selector)
         };
         let pods: Vec<_> = self.list().into_iter().filter(fits).collect();
+        one_at_most("pod sandbox", &filter.id, pods.iter().map(|pod| pod.record.sandbox.id.as_str()))?;
         let shared = self.shared().clone();
         blocking("read statistics", move || Ok(pods.iter().map(|pod| sandbox(&shared, pod)).collect())).await
+    }
+}
+
+/// Refuses an ID prefix of a filter that more than one of these begins with; none at all is no error in a list.
+fn one_at_most<'a>(what: &str, prefix: &str, ids: impl Iterator<Item = &'a str>) -> Result<()> {
+    if prefix.is_empty() {
+        return Ok(());
+    }
+    match by_prefix(what, prefix, ids.map(|id| ((), id.to_owned()))) {
+        Err(e) if cricket_model::Kinded::kind(&e) != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Log {
     /// Below it: relative, without `..`, no part of it may be a link.
     #[prost(string, tag = "2")]
     pub path: String,
+    /// Most bytes of an entry's content; 0: 16 KiB.
+    #[prost(uint32, tag = "3")]
+    pub max_line: u32,
 }
 
 /// A control group by its directories, which the daemon knows: a monitor reads no mount table.

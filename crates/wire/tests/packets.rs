@@ -72,7 +72,7 @@ fn run() -> impl Strategy<Value = Run> {
         |(container_id, args, [logged, tty, stdin, grouped], path)| Run {
             container_id,
             args,
-            log: logged.then(|| Log { directory: path.clone(), path: "0.log".into() }),
+            log: logged.then(|| Log { directory: path.clone(), path: "0.log".into(), max_line: 7 }),
             tty,
             stdin,
             stdin_once: !stdin,

@@ -85,7 +85,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn log(directory: &Path, path: &str) -> Log {
-        Log { directory: directory.to_str().expect("UTF-8").to_owned(), path: path.to_owned() }
+        Log { directory: directory.to_str().expect("UTF-8").to_owned(), path: path.to_owned(), max_line: 0 }
     }
 
     #[test]

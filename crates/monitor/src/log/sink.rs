@@ -49,6 +49,7 @@ struct Input {
 #[derive(Default)]
 pub(super) struct Sink {
     file: Option<OwnedFd>,
+    max_line: usize,
     inputs: Vec<Input>,
     pending: Vec<u8>,
     finishing: Option<Instant>,
@@ -56,8 +57,9 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(file: Option<OwnedFd>) -> Self {
-        Self { file, ..Self::default() }
+    /// `max_line` as [`Splitter::new`] takes it.
+    pub(super) fn new(file: Option<OwnedFd>, max_line: usize) -> Self {
+        Self { file, max_line, ..Self::default() }
     }
 
     pub(super) fn add(&mut self, stream: Stream, fd: Arc<OwnedFd>) {
@@ -65,7 +67,7 @@ impl Sink {
         self.inputs.push(Input {
             fd,
             terminal: stream == Stream::Terminal,
-            splitter: Splitter::new(name),
+            splitter: Splitter::new(name, self.max_line),
             unread: Vec::new(),
             ended: false,
             owed: None,

@@ -1,25 +1,30 @@
 //! Bytes of a stream → lines of the CRI log format.
 //!
 //! `TIME STREAM TAG CONTENT\n`, as kubelets parse it (Kubernetes' CRI logging design): tag `F` ends a line, tag `P`
-//! says that the line goes on. A line is cut after [`MAX_CONTENT`] bytes; an end of the stream within a line leaves a
+//! says that the line goes on. A line is cut after 16 KiB, or what the log asks for; an end of the stream within a line leaves a
 //! `P`, so that the contents, put together, are exactly the bytes that were written.
 
 use super::time::Timestamp;
 
-/// Most content of one entry, as every CRI runtime has it.
+/// Most content of one entry when nobody says otherwise, as every CRI runtime has it.
 pub(crate) const MAX_CONTENT: usize = 16 * 1024;
 
-/// Splits one stream. Holds at most [`MAX_CONTENT`] bytes: a line that is not complete yet.
+/// Longest content that may be asked for: it has to fit into what is held between reader and writer.
+const LONGEST: usize = 128 * 1024;
+
+/// Splits one stream. Holds at most one entry's content: a line that is not complete yet.
 #[derive(Debug)]
 pub(crate) struct Splitter {
     name: &'static str,
+    max: usize,
     line: Vec<u8>,
 }
 
 impl Splitter {
-    /// For the stream `stdout` or `stderr`.
-    pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, line: Vec::new() }
+    /// For the stream `stdout` or `stderr`, with entries of `max` bytes of content; 0: [`MAX_CONTENT`].
+    pub(crate) fn new(name: &'static str, max: usize) -> Self {
+        let max = if max == 0 { MAX_CONTENT } else { max.min(LONGEST) };
+        Self { name, max, line: Vec::new() }
     }
 
     /// Bytes that are held back.
@@ -30,7 +35,7 @@ impl Splitter {
     /// Appends to `out` the entries that `input` completes.
     pub(crate) fn push(&mut self, mut input: &[u8], time: &Timestamp, out: &mut Vec<u8>) {
         while !input.is_empty() {
-            let room = MAX_CONTENT - self.line.len();
+            let room = self.max - self.line.len();
             // One byte beyond the room tells a line that is exactly full from one that goes on.
             let window = &input[..input.len().min(room + 1)];
             match window.iter().position(|byte| *byte == b'\n') {
@@ -99,7 +104,7 @@ mod tests {
     }
 
     fn split(pieces: &[Vec<u8>]) -> Vec<u8> {
-        let (mut splitter, mut out) = (Splitter::new("stdout"), Vec::new());
+        let (mut splitter, mut out) = (Splitter::new("stdout", 0), Vec::new());
         for piece in pieces {
             splitter.push(piece, &Timestamp::now(), &mut out);
             assert!(splitter.held() <= MAX_CONTENT);
@@ -131,6 +136,17 @@ mod tests {
             (0usize..40_000).prop_map(|len| vec![b'y'; len]),
             Just(b"\n".to_vec()),
         ]
+    }
+
+    #[test]
+    fn a_log_may_ask_for_shorter_entries() {
+        let mut out = Vec::new();
+        Splitter::new("stdout", 4).push(b"abcdefgh\n", &Timestamp::now(), &mut out);
+        let tags: Vec<_> = out
+            .split(|b| *b == b'\n')
+            .filter_map(|l| std::str::from_utf8(l).ok()?.split_once(" stdout ").map(|x| x.1))
+            .collect();
+        assert_eq!(tags, ["P abcd", "F efgh"]);
     }
 
     proptest! {

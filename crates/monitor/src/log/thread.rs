@@ -172,7 +172,7 @@ impl Writer {
                 Command::Open { key, log, inputs } => {
                     let opened = log.as_ref().map(file::open).transpose();
                     let (file, error) = opened.map_or_else(|error| (None, Some(error)), |file| (file, None));
-                    let mut sink = Sink::new(file);
+                    let mut sink = Sink::new(file, log.as_ref().map_or(0, |log| log.max_line as usize));
                     inputs.into_iter().for_each(|(stream, fd)| sink.add(stream, fd));
                     self.entries.insert(key, Entry { sink, log, watched: 0, retry: None, deadline: None });
                     self.note(Note::Opened { key, error });

@@ -44,7 +44,7 @@ fn adoption(pod: &Pod, started: Started) -> AdoptRequest {
         pid: started.pid,
         pidfd: started.pidfd,
         stdio: started.stdio,
-        log: Some(LogTarget { directory: pod.log_dir(), path: "a/0.log".into() }),
+        log: Some(LogTarget { directory: pod.log_dir(), path: "a/0.log".into(), max_line: 0 }),
         tty: false,
         stdin: false,
         stdin_once: false,

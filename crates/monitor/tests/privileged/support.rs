@@ -99,7 +99,7 @@ impl Pod {
             args: ["helper"].iter().chain(words).map(|word| (*word).to_owned()).collect(),
             config: config(script),
             extra: vec![],
-            log: Some(LogTarget { directory: self.log_dir(), path: format!("{container}/0.log").into() }),
+            log: Some(LogTarget { directory: self.log_dir(), path: format!("{container}/0.log").into(), max_line: 0 }),
             tty: words.contains(&"tty"),
             stdin: false,
             stdin_once: false,

@@ -43,7 +43,8 @@ impl Driver {
         Ok(())
     }
 
-    async fn hand_over(&mut self, client: &MonitorClient, id: &cricket_model::ContainerId) -> Result<()> {
+    /// Gives the monitor a container that another one launched.
+    pub(crate) async fn hand_over(&mut self, client: &MonitorClient, id: &cricket_model::ContainerId) -> Result<()> {
         let record = self.container(id)?.clone();
         let Some(live) = self.live.get(id).cloned() else {
             // Its start was interrupted and nobody knows its PID: the cgroup is the handle that is left.
@@ -67,7 +68,7 @@ impl Driver {
             pid: live.pid,
             pidfd: live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the pidfd", &e))?.into(),
             stdio,
-            log: super::start::log_target(&record),
+            log: super::start::log_target(&record, self.shared.config.max_log_line),
             tty: config.tty,
             stdin: config.stdin,
             stdin_once: config.stdin_once,

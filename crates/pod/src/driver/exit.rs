@@ -69,5 +69,7 @@ pub(crate) fn exit_state(facts: &ExitFacts, started_at: i64) -> Exited {
         lost => format!("{message}{}{lost} bytes of output were lost", if message.is_empty() { "" } else { "; " }),
     };
     let finished_at = if facts.finished_at == 0 { now() } else { facts.finished_at };
+    // The start is noted when the launch has answered: what ended in between has not ended before it began.
+    let started_at = started_at.min(finished_at);
     Exited { code: facts.exit_code, reason: reason.to_owned(), message, started_at, finished_at }
 }

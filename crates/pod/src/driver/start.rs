@@ -89,7 +89,7 @@ impl Driver {
             args: vec!["cricket-launch".into(), id.to_string()],
             config: crate::exec::memfd_json(&launch)?,
             extra,
-            log: log_target(&record),
+            log: log_target(&record, self.shared.config.max_log_line),
             tty: config.tty,
             stdin: config.stdin,
             stdin_once: config.stdin_once,
@@ -187,10 +187,14 @@ pub(crate) fn open_monitor_cgroup(shared: &Shared, path: &str) -> Result<cricket
     Ok(monitor_cgroup(&Cgroup::open(&shared.hierarchies, &path)))
 }
 
-pub(crate) fn log_target(record: &ContainerRecord) -> Option<LogTarget> {
+pub(crate) fn log_target(record: &ContainerRecord, max_line: u32) -> Option<LogTarget> {
     let path = &record.config.0.log_path;
     let directory = record.log_path.strip_suffix(path.as_str())?.trim_end_matches('/');
-    (!directory.is_empty() && !path.is_empty()).then(|| LogTarget { directory: directory.into(), path: path.into() })
+    (!directory.is_empty() && !path.is_empty()).then(|| LogTarget {
+        directory: directory.into(),
+        path: path.into(),
+        max_line,
+    })
 }
 
 /// A failed start in the words that users of other runtimes know.

@@ -307,7 +307,7 @@ fn text(path: PathBuf) -> Result<String> {
 }
 
 fn log(target: LogTarget) -> Result<Log> {
-    Ok(Log { directory: text(target.directory)?, path: text(target.path)? })
+    Ok(Log { directory: text(target.directory)?, path: text(target.path)?, max_line: target.max_line })
 }
 
 fn cgroup(cgroup: Cgroup) -> Result<CgroupRef> {

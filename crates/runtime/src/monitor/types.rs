@@ -44,6 +44,8 @@ pub struct LogTarget {
     pub directory: PathBuf,
     /// Below it, relative; no links, no `..`.
     pub path: PathBuf,
+    /// Most bytes of an entry's content; 0: 16 KiB.
+    pub max_line: u32,
 }
 
 /// A control group by its directories.
