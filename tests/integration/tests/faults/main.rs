@@ -1,1 +1,13 @@
 //! Kills, restarts, reboots and retries.
+
+mod both;
+mod containers;
+mod creates;
+mod disks;
+mod hung;
+mod monitors;
+mod pulls;
+mod reboot;
+mod restart;
+mod sandboxes;
+mod support;
