@@ -161,10 +161,10 @@ fn what_is_printed_says_where_it_came_from_and_hides_secrets() {
 
 #[test]
 fn a_typo_in_crickets_table_names_line_and_key() {
-    let node = Node::new("version = 3\n[plugins.\"io.cricket.v1\"]\nroot = \"/r\"\nhelpers_dri = \"/x\"\n");
+    let node = Node::new("version = 3\n[plugins.\"io.cricket.v1\"]\nroot = \"/r\"\nlog_levle = \"/x\"\n");
     let text = node.error();
-    assert!(text.contains("config.toml:4: unknown key plugins.\"io.cricket.v1\".helpers_dri"), "{text}");
-    assert!(text.contains("helpers_dir"), "{text}");
+    assert!(text.contains("config.toml:4: unknown key plugins.\"io.cricket.v1\".log_levle"), "{text}");
+    assert!(text.contains("log_level"), "{text}");
 }
 
 #[test]
