@@ -244,9 +244,5 @@ impl Drop for Kubelet {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() {
-            let warnings = self.events().into_iter().filter(|event| event.kind == "Warning");
-            warnings.for_each(|event| eprintln!("{event:?}"));
-        }
     }
 }

@@ -30,6 +30,8 @@ pub struct Node {
     pub daemon: Daemon,
     /// The registry that public registries' names lead to.
     pub registry: Registry,
+    /// Tell, when it is dropped, what went on.
+    report: bool,
 }
 
 impl Node {
@@ -37,7 +39,9 @@ impl Node {
     /// `CRICKET_TEST_PEER` is `1`, which shows that the test itself is right.
     pub async fn start() -> Result<Self> {
         let program = if peer() { Program::Containerd } else { Program::Cricket };
-        Self::with(Options { program, ..Options::default() }).await
+        let mut node = Self::with(Options { program, ..Options::default() }).await?;
+        node.report = true;
+        Ok(node)
     }
 
     /// A node.
@@ -49,7 +53,7 @@ impl Node {
         let url = Some(registry.url().to_owned());
         let daemon = Daemon::with(daemon::Options { program: options.program, registry: url, ..Default::default() })?;
         let kubelet = Kubelet::start(&daemon).await?;
-        Ok(Self { kubelet, daemon, registry })
+        Ok(Self { kubelet, daemon, registry, report: false })
     }
 
     /// A CRI client.
@@ -84,6 +88,7 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        self.report = false;
         self.kubelet.kill()
     }
 
@@ -104,6 +109,20 @@ impl Node {
             runtime.into_iter().filter(|leak| !(self.kubelet.owns(leak) || peer() && leak.starts_with("state"))),
         );
         Ok(left)
+    }
+}
+
+impl Drop for Node {
+    /// A test that failed says more than its error: tests that pass have called [`Node::finish`].
+    fn drop(&mut self) {
+        if self.report {
+            for event in self.kubelet.events().iter().filter(|event| event.kind == "Warning") {
+                eprintln!("{} {}: {}", event.pod, event.reason, event.message);
+            }
+            let log = self.daemon.log();
+            let lines: Vec<_> = log.lines().collect();
+            lines[lines.len().saturating_sub(100)..].iter().for_each(|line| eprintln!("{line}"));
+        }
     }
 }
 
