@@ -131,6 +131,8 @@ impl Driver {
             let source = self.shared.volumes(id).join(n.to_string());
             self.edit(id, |c| c.volumes.push(source.clone()))?;
             self.save()?;
+            let directory = source.clone();
+            blocking("make a volume", move || crate::sandbox::make_dir(&directory, 0o755)).await?;
             self.shared
                 .images
                 .copy_up_volume(rootfs, &destination.to_string_lossy(), &source)
