@@ -35,7 +35,11 @@ impl Pods {
     pub async fn restore(shared: Arc<Shared>) -> Result<Self> {
         let pods = Self::new(shared.clone());
         crate::sandbox::make_dir(&shared.config.state.join("pods"), 0o711)?;
-        crate::sandbox::make_dir(&shared.config.state.join("youki"), 0o700)?;
+        let state = &shared.config.state;
+        // A directory that the configuration names is the runtime's own affair.
+        for dir in shared.handlers.iter().map(|h| h.state_dir(state)).filter(|dir| dir.starts_with(state)) {
+            crate::sandbox::make_dir(&dir, 0o700)?;
+        }
         let records = load(&shared)?;
         let known: HashSet<SandboxId> = records.iter().map(|r| r.sandbox.id.clone()).collect();
         let mut tasks = tokio::task::JoinSet::new();

@@ -10,7 +10,7 @@ mod youki;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cricket_cgroup::Cgroup;
@@ -85,6 +85,9 @@ pub trait Handler: Send + Sync + fmt::Debug {
 
     /// The handler's configuration.
     fn config(&self) -> &HandlerConfig;
+
+    /// Where the runtime keeps what it knows of its containers, given the daemon's state directory; made at start.
+    fn state_dir(&self, state: &Path) -> PathBuf;
 
     /// The order that makes and starts a container.
     fn launch_config(&self, input: &LaunchInput<'_>) -> LaunchConfig;

@@ -31,13 +31,9 @@ impl OciCli {
     }
 
     fn order(&self, id: &str, bundle: &Path, state: &Path, action: OciAction) -> LaunchConfig {
-        let root = match self.config.options.root.as_str() {
-            "" => state.join("oci").join(&self.config.name),
-            root => PathBuf::from(root),
-        };
         LaunchConfig::OciCli(Box::new(OciCliConfig {
             binary: self.binary().to_owned(),
-            root,
+            root: self.state_dir(state),
             id: id.to_owned(),
             bundle: bundle.to_owned(),
             systemd_cgroup: self.systemd_cgroup,
@@ -62,6 +58,13 @@ impl Handler for OciCli {
 
     fn config(&self) -> &HandlerConfig {
         &self.config
+    }
+
+    fn state_dir(&self, state: &Path) -> PathBuf {
+        match self.config.options.root.as_str() {
+            "" => state.join("oci").join(&self.config.name),
+            root => PathBuf::from(root),
+        }
     }
 
     fn launch_config(&self, input: &LaunchInput<'_>) -> LaunchConfig {

@@ -1,6 +1,6 @@
 //! The default handler: libcontainer in the launch helper, no binary on the node.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cricket_oci::SpecOptions;
 use cricket_wire::launch_config::{CgroupDirectory, LaunchCgroup, LaunchConfig, YoukiConfig};
@@ -41,12 +41,16 @@ impl Handler for Youki {
         &self.config
     }
 
+    fn state_dir(&self, state: &Path) -> PathBuf {
+        state.join("youki")
+    }
+
     fn launch_config(&self, input: &LaunchInput<'_>) -> LaunchConfig {
         let directories = input.cgroup.v1_directories().into_iter();
         LaunchConfig::Youki(Box::new(YoukiConfig {
             id: input.id.to_owned(),
             bundle: input.bundle.to_owned(),
-            root: input.state.join("youki"),
+            root: self.state_dir(input.state),
             terminal: input.terminal,
             no_pivot: input.no_pivot,
             cgroup: LaunchCgroup {
