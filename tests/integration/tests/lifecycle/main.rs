@@ -1,12 +1,19 @@
 //! What kubelets, crictl and their users rely on, seen through the CRI socket.
 
+mod config;
 mod environment;
+mod events;
 mod exec;
+mod handlers;
+mod images;
 mod logs;
 mod mounts;
 mod namespaces;
 mod network;
+mod resources;
 mod security;
+mod stats;
+mod status;
 mod stop;
 mod support;
 mod whole_pod;

@@ -1,0 +1,97 @@
+//! Runtime handlers: the default one, an OCI binary by path, and one that nobody has configured.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cricket_cri_api::v1;
+use cricket_integration::Node;
+use cricket_testkit::cri;
+use cricket_testkit::daemon::Options;
+use cricket_testkit::host::tool_dir;
+use cricket_testkit::logs::lines;
+
+use crate::support::{SOON, Scene, idle, node, security, shell};
+
+/// A node with runc as a handler of that name.
+async fn with_runc() -> Result<Node> {
+    let runc = tool_dir("runc")?.join("runc");
+    let table = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc";
+    let tables = format!(
+        "[{table}]\nruntime_type = 'io.containerd.runc.v2'\n[{table}.options]\nBinaryName = {:?}\n",
+        runc.display().to_string()
+    );
+    Node::with(Options { tables, ..Options::default() }).await
+}
+
+#[tokio::test]
+async fn an_unknown_handler_is_refused_with_the_names_that_exist() -> Result<()> {
+    let node = node().await?;
+    let cri = node.daemon.cri().await?;
+    let error = cri.run_pod_with(&node.daemon.pod("handler"), "no-such-handler").await.expect_err("it is unknown");
+    assert!(error.message().contains("no-such-handler"), "{error}");
+    let status = cri.runtime().status(v1::StatusRequest { verbose: false }).await?.into_inner();
+    for handler in status.runtime_handlers.iter().filter(|h| !h.name.is_empty()) {
+        assert!(error.message().contains(&handler.name), "{} is not named: {error}", handler.name);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn runc_by_path_runs_pods() -> Result<()> {
+    let node = with_runc().await?;
+    let cri = node.daemon.cri().await?;
+    let status = cri.runtime().status(v1::StatusRequest { verbose: false }).await?.into_inner();
+    let handler = status.runtime_handlers.iter().find(|h| h.name == "runc").context("runc is listed")?;
+    assert!(handler.features.is_some_and(|f| !f.user_namespaces), "what cricket does not do is not advertised");
+    let pod = node.daemon.pod("runc");
+    let id = cri.run_pod_with(&pod, "runc").await?;
+    assert_eq!(cri.pod(&id).await?.runtime_handler, "runc");
+    let scene = Scene { cri: cri.clone(), pod, id, node: node.into() };
+
+    let mut config = shell("main", "trap 'exit 7' TERM; echo out; echo err >&2; while :; do sleep 0.05; done");
+    let context = security(&mut config);
+    context.run_as_user = Some(v1::Int64Value { value: 1234 });
+    context.seccomp = Some(v1::SecurityProfile::default());
+    config.linux.get_or_insert_default().resources =
+        Some(v1::LinuxContainerResources { memory_limit_in_bytes: 64 << 20, ..Default::default() });
+    let main = scene.run(&config).await?;
+    // The same namespaces and confinement as with the handler that is built in.
+    assert!(scene.sh(&main, "id").await?.starts_with("uid=1234"));
+    assert_eq!(scene.sh(&main, "grep ^Seccomp: /proc/1/status | cut -f 2").await?, "2");
+    assert_eq!(scene.sh(&main, "hostname").await?, "runc");
+    let second = scene.run(&idle("second")).await?;
+    for kind in ["net", "ipc", "uts"] {
+        let link = format!("readlink /proc/self/ns/{kind}");
+        assert_eq!(scene.sh(&main, &link).await?, scene.sh(&second, &link).await?, "{kind}");
+    }
+    let timed_out = scene.cri.exec(&main, &["sleep", "30"], 1).await.expect_err("times out");
+    assert_eq!(timed_out.code(), tonic::Code::DeadlineExceeded);
+    scene.cri.stop(&main, 10).await?;
+    let ended = scene.cri.container(&main).await?;
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (7, "Error"));
+    let logs = scene.node.daemon.logs(&scene.pod, &config)?;
+    assert_eq!((lines(&logs, "stdout"), lines(&logs, "stderr")), (vec!["out".to_owned()], vec!["err".to_owned()]));
+    let missing = cri::container("missing", cricket_integration::BUSYBOX, &["/no/such/command"]);
+    let third = scene.cri.create(&scene.id, &missing, &scene.pod).await?;
+    let error = scene.cri.start(&third).await.expect_err("there is no such command");
+    assert!(error.message().contains("/no/such/command"), "{error}");
+    let node = scene.node.clone();
+    scene.end().await?;
+    node.daemon.assert_no_leaks(Duration::from_secs(5))
+}
+
+#[tokio::test]
+async fn both_handlers_live_side_by_side() -> Result<()> {
+    let node = with_runc().await?;
+    let cri = node.daemon.cri().await?;
+    let one = cri::host_network(node.daemon.pod("default"));
+    let two = cri::host_network(node.daemon.pod("other"));
+    let (first, second) = (cri.run_pod(&one).await?, cri.run_pod_with(&two, "runc").await?);
+    let config = shell("main", "exit 5");
+    for (id, pod) in [(&first, &one), (&second, &two)] {
+        let main = cri.run(id, &config, pod).await?;
+        assert_eq!(cri.wait_exit(&main, SOON).await?.exit_code, 5);
+    }
+    assert_eq!(cri.pod(&first).await?.runtime_handler, "");
+    Ok(())
+}
