@@ -1,6 +1,7 @@
 //! A helper for the tests: follows the protocol of `cricket_wire::helper` and makes no container.
 //!
-//! `helper [early] [late] [tty] [fail] [crash] [hang]`; the configuration is a shell script, which becomes the "init".
+//! `helper [early] [late] [tty] [fail] [crash] [hang] [nothing] [refuse] [abort] [status]`; the configuration is a shell
+//! script, which becomes the "init". The last three happen after the report: a second one, a crash, a bad exit status.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -8,7 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use cricket_wire::helper::{Blame, CONFIG_FD, Failure, REPORT_FD, Report};
+use cricket_wire::helper::{Blame, CONFIG_FD, Failure, NO_PROCESS, REPORT_FD, Report};
 use cricket_wire::packet;
 
 fn main() {
@@ -30,6 +31,9 @@ fn main() {
         let error = Some(Failure { message: format!("no such command: {script}"), blame, shell_status: 127 });
         return send(&report, &Report { error, ..Report::default() }, &[]);
     }
+    if has("nothing") {
+        return send(&report, &Report { pid: NO_PROCESS, ..Report::default() }, &[]);
+    }
     let terminal = has("tty").then(terminal);
     let pid = start(&script, terminal.as_ref().map(|(_, slave)| slave));
     if has("late") {
@@ -41,6 +45,18 @@ fn main() {
     if has("early") {
         // The report comes before this helper's end.
         std::thread::sleep(Duration::from_millis(200));
+    }
+    if has("refuse") {
+        let blame = Blame::Command.into();
+        let error = Some(Failure { message: "exec format error".to_owned(), blame, shell_status: 126 });
+        send(&report, &Report { pid, error, terminal: false }, &[]);
+        std::process::exit(1);
+    }
+    if has("abort") {
+        std::process::abort();
+    }
+    if has("status") {
+        std::process::exit(3);
     }
 }
 

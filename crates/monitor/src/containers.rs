@@ -1,9 +1,12 @@
 //! Containers: made by a helper, looked after, ended.
 //!
 //! ```text
-//! Making ──log open, then helper reported──▶ Running ──init ended──▶ Ending ──cgroup empty, output written──▶ Exited
-//!    └▶ (failed: forgotten)                                       record, reap, event
+//! Making ──log open, helper reported and exited 0──▶ Running ──init ended──▶ Ending ──cgroup empty, output written──▶ Exited
+//!    └▶ (failed: forgotten)                                                                   record, reap, event
 //! ```
+//!
+//! What the helper reports is known at once and so never reaped as a stranger, but its end is looked at only after the
+//! helper's: an init that could not be started leaves neither a record nor an event.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,7 +52,7 @@ pub(crate) enum Making {
     /// The log thread opens the log; the helper is started after that, so that a log that cannot be opened leaves
     /// nothing behind.
     Log(Box<Start>),
-    /// Its helper reports.
+    /// Its helper reports it, then starts it.
     Helper,
     /// Another monitor made it: the log, for the request of a client.
     Adoption(u64, u64),
@@ -108,12 +111,12 @@ impl Container {
     }
 
     pub(crate) fn facts(&self) -> ContainerState {
-        let (phase, exit) = match &self.state {
-            State::Making(_) => (Phase::Making, None),
-            State::Running { .. } | State::Ending { .. } => (Phase::Running, None),
-            State::Exited(facts) => (Phase::Exited, Some(*facts)),
+        let (phase, pid, exit) = match &self.state {
+            State::Making(_) => (Phase::Making, 0, None),
+            State::Running { .. } | State::Ending { .. } => (Phase::Running, self.pid, None),
+            State::Exited(facts) => (Phase::Exited, self.pid, Some(*facts)),
         };
-        ContainerState { container_id: self.run.container_id.clone(), phase: phase.into(), pid: self.pid, exit }
+        ContainerState { container_id: self.run.container_id.clone(), phase: phase.into(), pid, exit }
     }
 
     fn kill_cgroup(&self) -> usize {
@@ -122,7 +125,7 @@ impl Container {
 }
 
 impl Supervisor {
-    /// The helper of a container has reported or failed.
+    /// The helper of a container has reported its init or failed, the latter also after the former.
     pub(crate) fn run_reported(&mut self, job: u64, key: u64, outcome: Result<(Report, Vec<OwnedFd>), Failure>) {
         let Some(container) = self.containers.get_mut(&key) else { return };
         let opened = outcome.and_then(|(report, fds)| match Pidfd::open(report.pid) {
@@ -147,9 +150,13 @@ impl Supervisor {
                 .map_err(io::Error::from)
                 .and_then(|()| self.logs.send(Command::Add { key, stream: Stream::Terminal, fd: master }));
             if let Err(error) = add {
-                return self.run_failed(job, key, Code::Host, format!("read the terminal: {error}"), None);
+                self.run_failed(job, key, Code::Host, format!("read the terminal: {error}"), None);
             }
         }
+    }
+
+    /// The helper of a container has started it: now it is said, and its end (which may be long past) after that.
+    pub(crate) fn run_started(&mut self, job: u64, key: u64) {
         let watched = self.watch_init(key);
         let Some(container) = self.containers.get(&key) else { return };
         if let Err(error) = watched {
@@ -237,7 +244,10 @@ impl Supervisor {
             if let Some(pidfd) = &container.pidfd {
                 let _ = pidfd_send_signal(pidfd, Signal::KILL);
             }
-            container.kill_cgroup();
+            if container.kill_cgroup() > 0 {
+                // The first round has ended forking (v1), the second meets what was forked meanwhile.
+                container.kill_cgroup();
+            }
         }
         if container.has_output {
             let _ = self.logs.send(Command::Finish { key, deadline: Instant::now() });
@@ -317,7 +327,9 @@ impl Supervisor {
         if !container.run.exit_path.is_empty()
             && let Err(error) = record::write(Path::new(&container.run.exit_path), &facts)
         {
-            eprintln!("cricket-monitor: write {}: {error}", container.run.exit_path);
+            // The file of messages may be on the same full disk; that is no reason to panic.
+            let message = format_args!("cricket-monitor: write {}: {error}", container.run.exit_path);
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{message}\n"));
             facts.unrecorded = true;
         }
         if let Some(pidfd) = container.pidfd.take()

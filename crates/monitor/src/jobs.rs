@@ -1,9 +1,10 @@
 //! Helpers at work: one job for each `Run` and `Exec`, from its request to the end of its helper.
 //!
 //! ```text
-//! pending ──report──▶ reported ──helper ends──▶ gone (a Run)
-//!    │ helper ends without a report             └▶ stays until the command ends (an Exec)
-//!    └▶ failed
+//! pending ──report──▶ reported ──helper exits 0──▶ started, gone (a Run)
+//!    │                    │    └▶ stays until the command ends (an Exec)
+//!    │                    └ a Run: second report, or the helper ends otherwise ▶ failed
+//!    └ the helper ends without a report ▶ failed
 //! ```
 
 use std::io;
@@ -11,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use cricket_process::{ExitStatus, Pidfd, Spawn};
-use cricket_wire::helper::{Blame, CONFIG_FD, FIRST_EXTRA_FD, Failure, MAX_REPORT, REPORT_FD, Report};
+use cricket_wire::helper::{Blame, CONFIG_FD, FIRST_EXTRA_FD, Failure, MAX_REPORT, NO_PROCESS, REPORT_FD, Report};
 use cricket_wire::packet::{self, PacketError};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -34,8 +35,10 @@ pub(crate) struct Job {
     pub(crate) request: u64,
     pub(crate) purpose: Purpose,
     helper: Option<Helper>,
-    /// Until the helper has reported or failed.
+    /// Until nothing more is to be heard from the helper.
     report: Option<(OwnedFd, u64)>,
+    /// A `Run`'s process is known; its helper goes on to start it.
+    reported: bool,
     /// Nothing is left to do but to reap the helper.
     pub(crate) done: bool,
 }
@@ -47,9 +50,9 @@ struct Helper {
 }
 
 impl Job {
-    /// Its helper may still report.
+    /// Its helper may still report a process.
     pub(crate) fn is_pending(&self) -> bool {
-        self.report.is_some()
+        self.report.is_some() && !self.reported
     }
 
     pub(crate) fn helper_pid(&self) -> Option<i32> {
@@ -116,38 +119,55 @@ impl Supervisor {
         };
         let helper = Helper { pid: child.pid, pidfd: child.pidfd, token: helper_token };
         let report = Some((report, report_token));
-        self.jobs.insert(key, Job { client, request, purpose, helper: Some(helper), report, done: false });
+        let job = Job { client, request, purpose, helper: Some(helper), report, reported: false, done: false };
+        self.jobs.insert(key, job);
         Ok(key)
     }
 
-    /// The report socket is readable: there is a report, or the helper has closed it.
-    pub(crate) fn job_report(&mut self, key: u64) {
-        let Some((socket, _)) = self.jobs.get(&key).and_then(|job| job.report.as_ref()) else { return };
+    /// The report socket is readable: there is a report, or the helper has closed it. True: there was a report, and
+    /// another may follow.
+    pub(crate) fn job_report(&mut self, key: u64) -> bool {
+        let Some(job) = self.jobs.get_mut(&key) else { return false };
+        let Some((socket, _)) = &job.report else { return false };
         match packet::receive::<Report>(socket, &mut [0; MAX_REPORT]) {
             Ok((report, fds)) => {
-                self.close_report(key);
                 let outcome = match report.error.clone() {
                     Some(failure) => Err(failure),
+                    None if job.reported => Err(host_failure("the helper reported a second process".to_owned())),
                     None if report.pid > 1 => Ok((report, fds)),
+                    None if report.pid == NO_PROCESS => {
+                        Err(host_failure("the helper carried out an order that makes no process".to_owned()))
+                    }
                     None => Err(host_failure(format!("the helper reported process {}", report.pid))),
                 };
+                if outcome.is_ok() && matches!(job.purpose, Purpose::Run(_)) {
+                    job.reported = true;
+                    self.sweep = true;
+                } else {
+                    self.close_report(key);
+                }
                 self.reported(key, outcome);
+                true
             }
-            Err(PacketError::WouldBlock) => {}
-            Err(PacketError::Closed) => match self.jobs.get(&key) {
-                // How it ended is the better answer, and comes in a moment.
-                Some(job) if job.helper.is_some() => {
+            Err(PacketError::WouldBlock) => false,
+            Err(PacketError::Closed) => {
+                if job.reported {
+                    // It has no more to say; how it ends says whether it has started the container.
+                    self.close_report(key);
+                } else if job.helper.is_some() {
+                    // How it ended is the better answer, and comes in a moment.
                     job.kill_helper();
                     self.mute_report(key);
+                } else {
+                    self.report_missing(key, None);
                 }
-                _ => self.report_missing(key, None),
-            },
+                false
+            }
             Err(error) => {
-                if let Some(job) = self.jobs.get(&key) {
-                    job.kill_helper();
-                }
+                job.kill_helper();
                 self.close_report(key);
                 self.reported(key, Err(host_failure(format!("the helper's report cannot be read: {error}"))));
+                false
             }
         }
     }
@@ -169,8 +189,8 @@ impl Supervisor {
 
     /// The helper has ended.
     pub(crate) fn helper_ended(&mut self, key: u64) {
-        // A report may be there that was not read yet.
-        self.job_report(key);
+        // Reports may be there that were not read yet.
+        while self.job_report(key) {}
         let Some(job) = self.jobs.get_mut(&key) else { return };
         let Some(helper) = &job.helper else { return };
         let status = match wait::reap(&helper.pidfd) {
@@ -182,6 +202,8 @@ impl Supervisor {
             self.unwatch(helper.pidfd.as_fd(), helper.token);
         }
         self.report_missing(key, status);
+        self.close_report(key);
+        self.start_decided(key, status);
         self.retire(key);
     }
 
@@ -190,12 +212,18 @@ impl Supervisor {
             return;
         }
         self.close_report(key);
-        let how = match status {
-            Some(ExitStatus::Code(code)) => format!("exited with status {code}"),
-            Some(ExitStatus::Signal(signal)) => format!("was killed by signal {signal}"),
-            None => "ended".to_owned(),
-        };
-        self.reported(key, Err(host_failure(format!("the helper {how} without a report"))));
+        self.reported(key, Err(host_failure(format!("the helper {} without a report", how(status)))));
+    }
+
+    /// A container that was made is started exactly if its helper exited with 0.
+    fn start_decided(&mut self, key: u64, status: Option<ExitStatus>) {
+        let Some(job) = self.jobs.get(&key).filter(|job| job.reported && !job.done) else { return };
+        let Purpose::Run(container) = job.purpose else { return };
+        if status == Some(ExitStatus::Code(0)) {
+            return self.run_started(key, container);
+        }
+        let message = format!("the helper {} before the container was started", how(status));
+        self.reported(key, Err(host_failure(message)));
     }
 
     /// Ends the wait for a report that nobody needs any more.
@@ -227,6 +255,14 @@ impl Supervisor {
         if self.jobs.get(&key).is_some_and(|job| job.done && job.helper.is_none() && job.report.is_none()) {
             self.jobs.remove(&key);
         }
+    }
+}
+
+fn how(status: Option<ExitStatus>) -> String {
+    match status {
+        Some(ExitStatus::Code(code)) => format!("exited with status {code}"),
+        Some(ExitStatus::Signal(signal)) => format!("was killed by signal {signal}"),
+        None => "ended".to_owned(),
     }
 }
 

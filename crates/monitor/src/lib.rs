@@ -10,6 +10,7 @@
 //! Invariants:
 //! - the main thread never waits for anything but its epoll: logs are opened and written by the other one;
 //! - while a helper has not reported, no unknown child is reaped: it may be the init that the report will name;
+//! - a container is started when its helper has exited with 0, and its end is not looked at before;
 //! - an init is reaped after its exit record is written, and reported after it is reaped;
 //! - a connection that ends takes its execs with it and nothing else.
 

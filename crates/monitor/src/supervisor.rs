@@ -179,7 +179,9 @@ impl Supervisor {
                 }
             }
             Source::Client(client) => self.client_ready(client),
-            Source::Report(job) => self.job_report(job),
+            Source::Report(job) => {
+                self.job_report(job);
+            }
             Source::Helper(job) => self.helper_ended(job),
             Source::Init(key) => self.init_ended(key),
             Source::Main(job) => self.exec_ended(job),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cricket_runtime::monitor::{Blame, ContainerPhase, ExitRecord, MonitorError, MonitorEvent, Stream};
 use cricket_wire::Code;
 
-use crate::support::{Pod, TestCgroup, content, exists, kill, until};
+use crate::support::{Pod, TestCgroup, children, content, exists, kill, until};
 
 #[tokio::test]
 async fn exit_codes_and_signals() {
@@ -68,10 +68,6 @@ async fn a_dropped_run_is_cancelled() {
         Err(MonitorError::Refused { code: Code::Conflict, .. })
     ));
     kill(started.pid);
-}
-
-fn children(pid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children")
 }
 
 #[tokio::test]

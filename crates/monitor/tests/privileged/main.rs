@@ -5,4 +5,5 @@ mod containers;
 mod execs;
 mod faults;
 mod logs;
+mod starts;
 mod support;

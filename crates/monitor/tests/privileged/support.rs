@@ -41,6 +41,11 @@ pub(crate) fn exists(pid: u32) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
 
+/// The PIDs of its children, ended ones as well.
+pub(crate) fn children(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children")
+}
+
 fn helpers() -> Helpers {
     let monitor = Path::new(env!("CARGO_BIN_EXE_cricket-monitor"));
     let helper = monitor.with_file_name("examples").join("helper");
