@@ -12,7 +12,9 @@ use crate::config::{LogFormat, Own};
 /// When logging was started before.
 pub(super) fn start(own: &Own) -> Result<(), Box<dyn Error>> {
     let filter = EnvFilter::try_new(&own.log_level)?;
+    // A log that cannot be written (a full disk, a reader that is gone) is not to be reported there: that would panic.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let builder = builder.log_internal_errors(false);
     let started = match own.log_format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),

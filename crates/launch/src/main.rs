@@ -6,7 +6,8 @@
 //!
 //! Invariants: nothing is read from the environment; every descriptor above 2 is close-on-exec before anything else
 //! happens; what the helper makes for itself is removed before it ends, however it ends but by SIGKILL. A parent whose
-//! helper did not exit with 0 kills the container's control group: an init that waits for its start may be in it.
+//! helper did not exit with 0 kills the container's control group: an init that waits for its start may be in it. It
+//! dies with its parent, so that nothing enters that group after such a kill.
 
 mod error;
 mod oci_cli;
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
     let Some(socket) = inherited.ok().and_then(|()| sys::take(REPORT_FD)) else {
         return ExitCode::from(2);
     };
+    if sys::end_with_parent(&socket).is_err() {
+        return ExitCode::from(2);
+    }
     let mut reporter = Reporter::new(socket);
     match read_config().and_then(|config| run(config, &mut reporter)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,13 +6,27 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::FdFlags;
+use rustix::process::Signal;
 
 /// Makes every descriptor above 2 close-on-exec.
 pub(crate) fn protect_descriptors() -> io::Result<()> {
     // SAFETY: changes flags of descriptors, closes none.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel kill this process when its parent ends; an error when that is so already, told by the other end of
+/// the report socket. What is forked from here is not concerned (PR_SET_PDEATHSIG in prctl(2)).
+pub(crate) fn end_with_parent(report: &OwnedFd) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut socket = [PollFd::new(report, PollFlags::empty())];
+    poll(&mut socket, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    match socket[0].revents().intersects(PollFlags::HUP) {
+        true => Err(io::ErrorKind::BrokenPipe.into()),
+        false => Ok(()),
+    }
 }
 
 /// Takes ownership of an inherited descriptor; `None` when there is none of that number. Each number is taken once.

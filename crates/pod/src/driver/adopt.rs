@@ -17,6 +17,11 @@ impl Driver {
             return;
         }
         tracing::warn!(pod = %self.record.sandbox.id, "the pod's monitor is gone, replacing it");
+        self.find_monitor().await;
+    }
+
+    /// Gives the pod another monitor, if that can be.
+    pub(super) async fn find_monitor(&mut self) {
         if let Err(e) = self.replace_monitor().await {
             tracing::error!(pod = %self.record.sandbox.id, error = %e, "the pod's monitor could not be replaced");
         }
@@ -31,7 +36,7 @@ impl Driver {
             .await
             .map_err(|e| Error::internal("start another monitor", &e))?;
         self.monitor_events = events;
-        let fds = self.held.drain(..).map(|h| (h.name, h.fd)).collect();
+        let fds = self.held.iter().map(|h| (h.name.clone(), h.fd.clone())).collect();
         self.held = hold(&client, fds).await?;
         let running = self.running();
         for id in running {

@@ -123,6 +123,10 @@ impl Driver {
 
     /// Answers one command; true when the pod is gone.
     async fn on_command(&mut self, command: Command) -> bool {
+        if self.monitor.is_none() && !self.live.is_empty() {
+            // It could not be replaced when it went: there was no space, say. Without one nobody tells of exits.
+            self.find_monitor().await;
+        }
         match command {
             Command::Create { config, sandbox, reply } => {
                 let result = self.create(*config, *sandbox).await;

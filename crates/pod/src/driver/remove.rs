@@ -65,9 +65,12 @@ pub(crate) async fn discard_container(
     let removed = shared.images.remove_rootfs(&record.id, Some(&rootfs)).await;
     failures.note(removed.map_err(|e| Error::from_kinded("remove the root file system", &e)));
     let volumes = shared.volumes(&record.id);
+    // What a launcher that was killed could not remove itself.
+    let launched = shared.config.state.join("youki").join(record.id.as_str());
     failures.note(
         blocking("remove the container's files", move || {
             unmount(&rootfs)?;
+            remove_dir(&launched)?;
             remove_dir(&bundle)?;
             remove_dir(&volumes)
         })
@@ -97,10 +100,10 @@ async fn delete(
 pub(crate) fn remove_cgroup(hierarchies: &cricket_cgroup::Hierarchies, path: &str) -> Result<()> {
     let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
     let cgroup = Cgroup::open(hierarchies, &path);
-    if !cgroup.exists() {
-        return Ok(());
+    if cgroup.exists() {
+        cgroup.kill_all().map_err(|e| Error::from_kinded("kill the container's cgroup", &e))?;
     }
-    cgroup.kill_all().map_err(|e| Error::from_kinded("kill the container's cgroup", &e))?;
+    // Also where it is gone in the hierarchy that was asked: a launch that was cut off may have left it in others.
     cgroup.remove().map_err(|e| Error::from_kinded("remove the container's cgroup", &e))
 }
 

@@ -51,7 +51,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
         },
         containers: Vec::new(),
     };
-    let journal = begin(shared, &record)?;
+    let journal = begin(shared, &record).inspect_err(|_| {
+        // Without an intent there is nothing else to take back.
+        let _ = teardown::remove_dir(&shared.pod_dir(&record.sandbox.id));
+    })?;
     point("sandbox.recorded");
     match make(shared, record.clone(), journal, sysctls).await {
         Ok(driver) => Ok(driver),
