@@ -93,7 +93,9 @@ async fn stopping() -> Result<()> {
     let (pod, sandbox) = (neighbour.pod.clone(), neighbour.sandbox.clone());
     let stubborn = "trap '' TERM; echo up; while :; do sleep 0.02; done";
     for (n, (point, script, code)) in
-        [("stop.signal", OBEDIENT, 7), ("stop.kill", stubborn, 137), ("exit.recorded", OBEDIENT, 7)].into_iter().enumerate()
+        [("stop.signal", OBEDIENT, 7), ("stop.kill", stubborn, 137), ("exit.recorded", OBEDIENT, 7)]
+            .into_iter()
+            .enumerate()
     {
         let at = || format!("after {point}");
         let config = labelled(&format!("victim-{n}"), script);

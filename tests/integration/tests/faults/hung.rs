@@ -61,7 +61,10 @@ async fn adding() -> Result<()> {
     let status = call.await?.err().context("a pod without a network")?;
     ensure!(began.elapsed() > Duration::from_secs(2) && began.elapsed() < SOON, "{:?}", began.elapsed());
     let text = status.message();
-    ensure!(text.contains("network") && text.contains("gate") && text.contains("ADD"), "the stage is not named: {text}");
+    ensure!(
+        text.contains("network") && text.contains("gate") && text.contains("ADD"),
+        "the stage is not named: {text}"
+    );
     ensure!(matches!(status.code(), Code::DeadlineExceeded | Code::Internal | Code::Unavailable), "{status:?}");
     back_to(&node.daemon, &before)?;
     ensure!(!leaks::processes(node.daemon.mark())?.iter().any(|p| p.command.contains("plugins/gate")), "it still runs");

@@ -9,17 +9,13 @@ use cricket_integration::{BUSYBOX, Node};
 use cricket_testkit::cri::{Cri, container};
 use cricket_testkit::{host, leaks};
 
-use crate::support::{
-    Neighbour, SOON, alive, back_to, footprint, gone, kill, monitor, pid, remove, whole_lines,
-};
+use crate::support::{Neighbour, SOON, alive, back_to, footprint, gone, kill, monitor, pid, remove, whole_lines};
 
 /// Kills a pod's monitor; answers when there is another one.
 pub(crate) async fn kill_monitor(node: &Node, pod: &str) -> Result<()> {
     let old = monitor(&node.daemon, pod)?;
     kill("KILL", old)?;
-    host::wait_for("another monitor", SOON, || {
-        Ok(monitor(&node.daemon, pod).ok().filter(|new| *new != old).map(drop))
-    })
+    host::wait_for("another monitor", SOON, || Ok(monitor(&node.daemon, pod).ok().filter(|new| *new != old).map(drop)))
 }
 
 /// From Linux 6.15 on a pidfd tells the exit status of a process that somebody else has reaped.
@@ -163,7 +159,9 @@ async fn during_a_start() -> Result<()> {
         let state = cri.container(&id).await?.state();
         let running = || {
             let all = leaks::processes(node.daemon.mark())?;
-            Ok::<_, anyhow::Error>(all.into_iter().filter(|p| alive(p.pid) && in_cgroup(p.pid, &id)).collect::<Vec<_>>())
+            Ok::<_, anyhow::Error>(
+                all.into_iter().filter(|p| alive(p.pid) && in_cgroup(p.pid, &id)).collect::<Vec<_>>(),
+            )
         };
         if answer.is_ok() {
             started += 1;
