@@ -16,14 +16,14 @@ pub struct Cgroup {
     pub(crate) path: CgroupPath,
 }
 
-/// What a process needs to join a cgroup.
-#[derive(Debug)]
+/// What a process needs to join a cgroup without waiting for an RCU grace period, as writing to `cgroup.procs` would.
+/// All descriptors are close-on-exec.
+#[derive(Debug, Default)]
 pub struct JoinFds {
-    /// How to use them. `V1`: the single-threaded process writes `0` to each (a `tasks` file joins without waiting
-    /// for an RCU grace period, unlike `cgroup.procs`). `V2`: `CLONE_INTO_CGROUP` with the only one, a directory.
-    pub version: Version,
-    /// The descriptors, close-on-exec.
-    pub fds: Vec<OwnedFd>,
+    /// v1: the `tasks` file of each hierarchy; the single-threaded process writes `0` to each.
+    pub tasks: Vec<OwnedFd>,
+    /// The unified hierarchy, v2's only one or the one beside v1's: its directory, for `CLONE_INTO_CGROUP`.
+    pub directory: Option<OwnedFd>,
 }
 
 impl Cgroup {
@@ -47,14 +47,17 @@ impl Cgroup {
         files::exists(&self.procs_dir())
     }
 
-    /// What a process needs to join: see [`JoinFds::version`].
+    /// What a process needs to join.
     pub fn join_fds(&self) -> Result<JoinFds> {
-        let version = self.hierarchies.version();
-        let fds = match version {
-            Version::V1 => self.tasks_files().iter().map(|f| open_for_writing(f)).collect::<Result<_>>()?,
-            Version::V2 => vec![open_dir(&self.procs_dir())?],
-        };
-        Ok(JoinFds { version, fds })
+        let mut fds = JoinFds::default();
+        for hierarchy in self.hierarchies.all() {
+            let dir = self.path.under(&hierarchy.mount);
+            match hierarchy.kind {
+                Kind::V1(_) => fds.tasks.push(open_for_writing(&dir.join("tasks"))?),
+                Kind::V2 => fds.directory = Some(open_dir(&dir)?),
+            }
+        }
+        Ok(fds)
     }
 
     /// The files of the hierarchies that carry no v1 controller (`name=systemd`, the unified one) through which a
@@ -87,10 +90,6 @@ impl Cgroup {
     /// v2: its directory. `None` on v1 and hybrid hosts.
     pub fn v2_directory(&self) -> Option<PathBuf> {
         (self.hierarchies.version() == Version::V2).then(|| self.procs_dir())
-    }
-
-    pub(crate) fn tasks_files(&self) -> Vec<PathBuf> {
-        self.hierarchies.all().iter().map(|h| self.path.under(&h.mount).join(join_file(&h.kind))).collect()
     }
 
     /// The cgroup's directory in the hierarchy of a controller: the v1 mount, or the unified one.

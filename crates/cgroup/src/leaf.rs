@@ -1,10 +1,9 @@
 //! A cgroup leaf for one exec in a container, so that a timeout ends that exec with all its children and no more.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::group::{JoinFds, open_dir, open_for_writing};
-use crate::hierarchy::Version;
+use crate::hierarchy::{Kind, Version};
 use crate::path::check_name;
 use crate::{Cgroup, Error, Result, files, kill, remove};
 
@@ -41,16 +40,17 @@ impl ExecLeaf {
     /// What the exec's process needs to join: the leaf, and on v1 the container's own cgroup in every other
     /// hierarchy.
     pub fn join_fds(&self) -> Result<JoinFds> {
-        let version = self.group.hierarchies.version();
-        if version == Version::V2 {
-            return Ok(JoinFds { version, fds: vec![open_dir(&self.dir)?] });
-        }
         let own = self.group.procs_dir();
-        let mut fds: Vec<OwnedFd> = vec![open_for_writing(&self.dir.join("tasks"))?];
-        for file in self.group.tasks_files().iter().filter(|f| f.parent() != Some(own.as_path())) {
-            fds.push(open_for_writing(file)?);
+        let mut fds = JoinFds::default();
+        for hierarchy in self.group.hierarchies.all() {
+            let dir = self.group.path.under(&hierarchy.mount);
+            let dir = if dir == own { self.dir.clone() } else { dir };
+            match hierarchy.kind {
+                Kind::V1(_) => fds.tasks.push(open_for_writing(&dir.join("tasks"))?),
+                Kind::V2 => fds.directory = Some(open_dir(&dir)?),
+            }
         }
-        Ok(JoinFds { version, fds })
+        Ok(fds)
     }
 
     /// PIDs of the leaf's processes.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -93,15 +94,16 @@ fn ancestors_of_others_stay() {
 #[test]
 fn a_process_joins_through_the_descriptors_of_every_hierarchy() {
     let Guard(group) = &group();
-    if group.hierarchies().version() == Version::V2 {
-        assert_eq!(group.join_fds().expect("fds").fds.len(), 1);
-        return;
-    }
-    let fds = group.join_fds().expect("fds").fds;
-    assert_eq!(fds.len(), group.hierarchies().all().len());
+    let fds = group.join_fds().expect("fds");
+    assert_eq!(fds.tasks.len() + usize::from(fds.directory.is_some()), group.hierarchies().all().len());
     let mut child = Command::new("/bin/sleep").arg("60").spawn().expect("sleep");
-    for fd in fds {
+    for fd in fds.tasks {
         fs::File::from(fd).write_all(child.id().to_string().as_bytes()).expect("join");
+    }
+    // What the directory is opened for, CLONE_INTO_CGROUP, the exec helper's tests show.
+    if let Some(directory) = fds.directory {
+        let procs = format!("/proc/self/fd/{}/cgroup.procs", directory.as_raw_fd());
+        fs::write(procs, child.id().to_string()).expect("join");
     }
     let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).expect("cgroup");
     assert!(own.lines().all(|l| l.ends_with(group.path().as_str())), "{own}");
@@ -154,7 +156,9 @@ fn a_leaf_is_killed_alone() {
     let leaf = group.exec_leaf("exec-1").expect("leaf");
     let mut exec = run_in(group, "sleep 60 & sleep 60");
     fs::write(leaf.dir().join("cgroup.procs"), exec.id().to_string()).expect("join");
-    assert_eq!(leaf.join_fds().expect("fds").fds.len(), group.join_fds().expect("fds").fds.len());
+    let (of_leaf, of_group) = (leaf.join_fds().expect("fds"), group.join_fds().expect("fds"));
+    assert_eq!(of_leaf.tasks.len(), of_group.tasks.len());
+    assert_eq!(of_leaf.directory.is_some(), of_group.directory.is_some());
     wait_for("the exec", || leaf.procs().is_ok_and(|p| !p.is_empty()));
     leaf.kill_all().expect("kill");
     exec.wait().expect("wait");

@@ -15,22 +15,25 @@ use crate::failure::{Doing, Failure};
 const CGROUP2: u64 = 0x6367_7270;
 
 /// The groups with their descriptors.
-pub(crate) enum Groups {
-    Stay,
-    Tasks(Vec<File>),
-    Directory(BorrowedFd<'static>),
+pub(crate) struct Groups {
+    /// v1: joined by the child.
+    tasks: Vec<File>,
+    /// v2: the child starts in it.
+    directory: Option<BorrowedFd<'static>>,
 }
 
 impl Groups {
     pub(crate) fn open(join: &CgroupJoin) -> Result<Self, Failure> {
-        Ok(match join {
-            CgroupJoin::Stay => Self::Stay,
-            CgroupJoin::DirectoryFd(fd) => Self::Directory(descriptor::borrow(*fd)?),
-            CgroupJoin::TasksFds(fds) => Self::Tasks(
-                fds.iter()
-                    .map(|fd| Ok(File::from(descriptor::borrow(*fd)?.try_clone_to_owned().doing("use a cgroup")?)))
-                    .collect::<Result<_, Failure>>()?,
-            ),
+        let (tasks, directory): (&[i32], _) = match join {
+            CgroupJoin::Stay => (&[], None),
+            CgroupJoin::TasksFds(tasks) => (tasks, None),
+            CgroupJoin::DirectoryFd(directory) => (&[], Some(*directory)),
+            CgroupJoin::Hybrid { tasks_fds, directory_fd } => (tasks_fds, Some(*directory_fd)),
+        };
+        let open = |fd: &i32| Ok(File::from(descriptor::borrow(*fd)?.try_clone_to_owned().doing("use a cgroup")?));
+        Ok(Self {
+            tasks: tasks.iter().map(open).collect::<Result<_, Failure>>()?,
+            directory: directory.map(descriptor::borrow).transpose()?,
         })
     }
 
@@ -40,10 +43,10 @@ impl Groups {
         new_pid_namespace: bool,
         instead: impl FnOnce() -> Result<OwnedFd, Failure>,
     ) -> Result<Side, Failure> {
-        let Self::Directory(directory) = self else {
+        let Some(directory) = self.directory else {
             return Clone { new_pid_namespace, cgroup: None }.run().doing("clone");
         };
-        match (Clone { new_pid_namespace, cgroup: Some(*directory) }).run() {
+        match (Clone { new_pid_namespace, cgroup: Some(directory) }).run() {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 let other = instead()?;
                 let cgroup = Some(std::os::fd::AsFd::as_fd(&other));
@@ -56,12 +59,7 @@ impl Groups {
     /// In the child, which has one thread: joins the v1 groups. A thread moves without waiting for other processors,
     /// as writing to `cgroup.procs` would.
     pub(crate) fn join(&mut self) -> Result<(), Failure> {
-        if let Self::Tasks(files) = self {
-            for file in files {
-                file.write_all(b"0").doing("join a cgroup")?;
-            }
-        }
-        Ok(())
+        self.tasks.iter_mut().try_for_each(|file| file.write_all(b"0").doing("join a cgroup"))
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cricket_cgroup::{Cgroup, CgroupPath, JoinFds, Version};
+use cricket_cgroup::{Cgroup, CgroupPath, JoinFds};
 use cricket_model::ErrorKind;
 use cricket_oci::oci_spec::runtime::Process;
 use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, RunRequest};
@@ -190,14 +190,12 @@ impl Extra {
     }
 
     fn join(&mut self, join: JoinFds) -> CgroupJoin {
-        let mut numbers: Vec<i32> = join.fds.into_iter().map(|fd| self.push(fd)).collect();
-        match (join.version, numbers.pop()) {
-            (_, None) => CgroupJoin::Stay,
-            (Version::V2, Some(fd)) => CgroupJoin::DirectoryFd(fd),
-            (Version::V1, Some(last)) => {
-                numbers.push(last);
-                CgroupJoin::TasksFds(numbers)
-            }
+        let tasks_fds: Vec<i32> = join.tasks.into_iter().map(|fd| self.push(fd)).collect();
+        match (join.directory.map(|fd| self.push(fd)), tasks_fds.is_empty()) {
+            (None, true) => CgroupJoin::Stay,
+            (None, false) => CgroupJoin::TasksFds(tasks_fds),
+            (Some(directory_fd), true) => CgroupJoin::DirectoryFd(directory_fd),
+            (Some(directory_fd), false) => CgroupJoin::Hybrid { tasks_fds, directory_fd },
         }
     }
 }

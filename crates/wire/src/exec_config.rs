@@ -53,7 +53,7 @@ pub struct CommandConfig {
     /// Resource limits; clamped to what the helper may set.
     #[serde(default)]
     pub rlimits: Vec<Rlimit>,
-    /// `oom_score_adj` of the process, -1000 to 1000; clamped to what the helper may set.
+    /// `oom_score_adj` of the process, -1000 to 1000; clamped to what the helper may set. `None`: as the target's.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
     /// A terminal of this size is made in the container's devpts; its master comes with the report, and
@@ -74,7 +74,7 @@ pub struct PodInitConfig {
     pub namespace_fds: Vec<i32>,
     /// Control groups to join.
     pub cgroup: CgroupJoin,
-    /// `oom_score_adj`, clamped as for a command.
+    /// `oom_score_adj`, clamped as for a command. `None`: it stays the helper's.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
 }
@@ -90,6 +90,14 @@ pub enum CgroupJoin {
     /// v2: the directory, for `CLONE_INTO_CGROUP`. When it cannot hold processes (the container has enabled
     /// controllers below it: `EBUSY`), a command goes into its target's own group.
     DirectoryFd(i32),
+    /// v1 with a unified hierarchy beside: `tasks` files of the v1 hierarchies as in `TasksFds`, and the unified
+    /// directory as in `DirectoryFd`. (Writing to its `cgroup.procs` instead takes an RCU grace period, some 10 ms.)
+    Hybrid {
+        /// The `tasks` files.
+        tasks_fds: Vec<i32>,
+        /// The directory.
+        directory_fd: i32,
+    },
 }
 
 /// A compiled seccomp program.

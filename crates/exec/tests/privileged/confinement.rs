@@ -174,13 +174,30 @@ fn control_groups_of_version_1_are_joined() {
     }
 }
 
+/// A group of the unified hierarchy, where the host has one.
+fn unified() -> Option<Group> {
+    let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let mut mounted = places.iter().filter(|path| Path::new(path).join("cgroup.controllers").exists());
+    mounted.find_map(|path| Group::make(path))
+}
+
+#[test]
+fn control_groups_of_a_hybrid_host_are_joined() {
+    let (Some(v1), Some(v2)) = (Group::make("/sys/fs/cgroup/pids"), unified()) else { return };
+    let container = Container::start();
+    let tasks = File::options().write(true).open(v1.0.join("tasks")).expect("tasks");
+    let directory = File::open(&v2.0).expect("open");
+    let cgroup = CgroupJoin::Hybrid { tasks_fds: vec![FIRST_EXTRA_FD + 1], directory_fd: FIRST_EXTRA_FD + 2 };
+    let config = CommandConfig { cgroup, ..command(&["cat", "/proc/self/cgroup"]) };
+    let extra = [container.pidfd.as_fd(), tasks.as_fd(), directory.as_fd()];
+    let (text, _) = run(&ExecConfig::Command(Box::new(config)), &extra).output();
+    assert!(text.contains(&format!(":pids:/{}\n", v1.name())), "{text}");
+    assert!(text.contains(&format!("0::/{}\n", v2.name())), "{text}");
+}
+
 #[test]
 fn control_groups_of_version_2_are_joined() {
-    let group = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .iter()
-        .filter(|path| Path::new(path).join("cgroup.controllers").exists())
-        .find_map(|path| Group::make(path));
-    let Some(group) = group else { return };
+    let Some(group) = unified() else { return };
     for container in [Container::start(), Container::start_in_user_namespace()] {
         let directory = File::open(&group.0).expect("open");
         let config = CommandConfig {
