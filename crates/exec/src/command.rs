@@ -38,10 +38,9 @@ fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
     let mut groups = Groups::open(&config.cgroup)?;
     let capabilities = capabilities(config, target)?;
     let program = config.seccomp.as_ref().map(read_program).transpose()?;
-    // The child inherits the score; its own file could not be found any more from inside.
-    if let Some(score) = config.oom_score_adj {
-        set_oom_score(score)?;
-    }
+    // The child inherits the score; its own file could not be found any more from inside. Never the helper's own, which
+    // is the monitor's: what runs in a container is not spared before all else.
+    set_oom_score(config.oom_score_adj.map_or_else(|| target.oom_score_adj(), Ok)?)?;
     let (ours, theirs) = channel()?;
     // Before the clone, because only children enter a PID namespace.
     if target.namespaces.contains(Kinds::PID) {

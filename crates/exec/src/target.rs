@@ -57,6 +57,12 @@ impl Target {
         self.users.as_ref().map_or(Some(uid), |map| map.outside(uid))
     }
 
+    /// Its `/proc/PID/oom_score_adj`.
+    pub(crate) fn oom_score_adj(&self) -> Result<i32, Failure> {
+        let text = read(&self.directory, "oom_score_adj")?;
+        text.trim().parse().map_err(|_| Failure::host("read the container's oom_score_adj"))
+    }
+
     /// The text of its `/proc/PID/cgroup`.
     pub(crate) fn cgroups(&self) -> Result<String, Failure> {
         read(&self.directory, "cgroup")

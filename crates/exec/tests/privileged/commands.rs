@@ -117,6 +117,14 @@ fn limits_and_score() {
 }
 
 #[test]
+fn without_a_score_it_is_the_containers_and_not_the_helpers() {
+    let container = Container::start();
+    std::fs::write(format!("/proc/{}/oom_score_adj", container.pid), "345").expect("set the init's score");
+    assert_ne!(std::fs::read_to_string("/proc/self/oom_score_adj").expect("own score"), "345\n");
+    assert_eq!(execute(&container, command(&["cat", "/proc/self/oom_score_adj"])).output().0, "345\n");
+}
+
+#[test]
 fn standard_streams_can_be_opened_by_the_user() {
     let container = Container::start();
     let config = CommandConfig { uid: 1000, ..command(&["sh", "-c", "echo again >/proc/self/fd/1"]) };
