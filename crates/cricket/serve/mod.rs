@@ -85,8 +85,9 @@ async fn serve(config: Config) -> Fallible<()> {
     netns::watch(config.netns_dir(), pods.clone());
     let service = Service::new(pods, images, service_config);
     let requests = Requests::default();
-    let cri = socket::listen(&config.own.address, 0o660)?;
     let operators = socket::listen(&config.own.admin_address, 0o600)?;
+    // The last thing that is made: who can connect finds all of it.
+    let cri = socket::listen(&config.own.address, 0o660)?;
     let admin = tokio::spawn(admin::server::serve(operators, shared, requests.clone()));
     let server = tokio::spawn(requests::serve(cri, service, requests.clone()));
     process::notify(&[sd_notify::NotifyState::Ready]);

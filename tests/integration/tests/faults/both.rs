@@ -103,8 +103,7 @@ async fn an_exit_that_nobody_saw_is_recovered_or_said_to_be_unknown() -> Result<
     gone(victim.init)?;
     node.daemon.launch()?;
     let cri = node.daemon.cri().await?;
-    let status = cri.container(&victim.main).await?;
-    ensure!(status.state() == ContainerState::ContainerExited);
+    let status = cri.wait_exit(&victim.main, SOON).await?;
     // It is still there as a zombie where the host's init is slow.
     let told = (status.exit_code, status.reason.as_str());
     ensure!(told == (255, "Unknown") || told == (9, "Error"), "{status:?}");
