@@ -184,3 +184,33 @@ async fn what_it_leaves_in_the_background_lives_as_long_as_the_container() -> Re
     until("the exec's child to be gone", || async { Ok(!running()?) }).await?;
     scene.end().await
 }
+
+#[tokio::test]
+async fn ends_when_its_caller_goes_away() -> Result<()> {
+    let scene = Scene::host("exec-cancel").await?;
+    let main = scene.idle("main").await?;
+    let given_up = scene.cri.exec(&main, &["sh", "-c", "setsid sleep 4247 & sleep 4247"], 0);
+    assert!(tokio::time::timeout(Duration::from_millis(500), given_up).await.is_err(), "it has no end of its own");
+    until("the exec's processes to be gone", || async {
+        Ok(scene.sh(&main, "pgrep -x -f 'sleep 4247' || true").await?.is_empty())
+    })
+    .await?;
+    scene.end().await
+}
+
+#[tokio::test]
+async fn many_at_once() -> Result<()> {
+    let scene = Scene::host("exec-many").await?;
+    let main = scene.idle("main").await?;
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let (cri, id) = (scene.cri.clone(), main.clone());
+        calls.spawn(async move { (n, cri.exec(&id, &["sh", "-c", &format!("echo {n}; exit {n}")], 60).await) });
+    }
+    while let Some(call) = calls.join_next().await {
+        let (n, answer) = call?;
+        let answer = answer?;
+        assert_eq!((answer.exit_code, String::from_utf8(answer.stdout)?), (n, format!("{n}\n")));
+    }
+    scene.end().await
+}

@@ -74,6 +74,23 @@ async fn a_moved_tag_leaves_the_old_image_untagged_and_in_use() -> Result<()> {
 }
 
 #[tokio::test]
+async fn lists_take_a_name() -> Result<()> {
+    let node = node().await?;
+    let cri = node.daemon.cri().await?;
+    let list = |name: &str| {
+        let filter = v1::ImageFilter { image: Some(cri::image_spec(name)) };
+        let mut client = cri.images();
+        async move { client.list_images(v1::ListImagesRequest { filter: Some(filter) }).await }
+    };
+    let found = list(cricket_integration::BUSYBOX).await?.into_inner().images;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].repo_tags, [cricket_integration::BUSYBOX]);
+    assert!(found[0].size > 0 && !found[0].pinned);
+    assert!(list("registry.k8s.io/no/such:image").await?.into_inner().images.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_image_in_use_may_be_removed() -> Result<()> {
     let scene = Scene::host("images-in-use").await?;
     let name = "registry.k8s.io/lifecycle/in-use:1";

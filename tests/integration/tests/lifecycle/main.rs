@@ -10,6 +10,7 @@ mod logs;
 mod mounts;
 mod namespaces;
 mod network;
+mod plugins;
 mod resources;
 mod security;
 mod stats;

@@ -187,3 +187,27 @@ async fn paths_that_make_no_sense_are_refused() -> Result<()> {
     }
     scene.end().await
 }
+
+#[tokio::test]
+async fn recursively_read_only_reaches_the_mounts_below() -> Result<()> {
+    let scene = Scene::host("mounts-rro").await?;
+    let status = scene.cri.runtime().status(v1::StatusRequest { verbose: false }).await?.into_inner();
+    let handler = status.runtime_handlers.iter().find(|h| h.name.is_empty());
+    assert!(handler.and_then(|h| h.features).is_some_and(|f| f.recursive_read_only_mounts), "this host can do it");
+    let volume = dir(&scene, "rro")?;
+    let below = volume.join("below");
+    std::fs::create_dir(&below)?;
+    cricket_testkit::host::run("mount", ["-t", "tmpfs", "below", &below.display().to_string()])?;
+    let read_only = v1::Mount { readonly: true, ..mount(&volume, "/top-only") };
+    let recursive = v1::Mount { readonly: true, recursive_read_only: true, ..mount(&volume, "/all") };
+    let mut config = idle("main");
+    config.mounts = vec![read_only, recursive];
+    let started = scene.run(&config).await;
+    cricket_testkit::host::run("umount", ["-l", &below.display().to_string()])?;
+    let main = started?;
+    for (path, writable) in [("/top-only", false), ("/top-only/below", true), ("/all", false), ("/all/below", false)] {
+        let done = scene.cri.exec(&main, &["touch", &format!("{path}/file")], 5).await?;
+        assert_eq!(done.exit_code == 0, writable, "{path}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    scene.end().await
+}

@@ -206,3 +206,29 @@ async fn parents_go_with_their_last_pod_only_where_they_were_made_for_it() -> Re
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_pods_limit_kills_one_and_is_not_told_of_the_other() -> Result<()> {
+    if !is_v1() {
+        // On v2 the pod's own cgroup has to delegate its controllers first: the kubelet does, this test does not.
+        return Ok(());
+    }
+    let node = node().await?;
+    let mut pod = cri::host_network(node.daemon.pod("res-pod-oom"));
+    let parent = format!("/{}/limited", node.daemon.mark());
+    pod.linux.get_or_insert_default().cgroup_parent.clone_from(&parent);
+    let memory = Path::new("/sys/fs/cgroup/memory").join(parent.trim_start_matches('/'));
+    std::fs::create_dir_all(&memory)?;
+    std::fs::write(memory.join("memory.limit_in_bytes"), (32 * MIB).to_string())?;
+    let scene = Scene::with(node, pod).await?;
+    let quiet = scene.idle("quiet").await?;
+    let eater = scene.run(&shell("eater", "exec tail -c 100000000 /dev/zero")).await?;
+    let status = scene.cri.wait_exit(&eater, SOON).await?;
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+    // The notification of the pod's limit reaches every container in it; only the counters tell them apart.
+    scene.cri.stop(&quiet, 5).await?;
+    let status = scene.cri.container(&quiet).await?;
+    assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
+    scene.end().await?;
+    std::fs::remove_dir(&memory).with_context(|| memory.display().to_string())
+}

@@ -293,3 +293,53 @@ async fn what_the_host_cannot_enforce_is_refused() -> Result<()> {
     }
     scene.end().await
 }
+
+#[tokio::test]
+async fn ambient_capabilities_are_in_effect_for_a_user() -> Result<()> {
+    let scene = Scene::host("sec-ambient").await?;
+    let mut config = shell("main", "grep -E '^Cap(Eff|Amb):' /proc/self/status | cut -f 2");
+    let context = security(&mut config);
+    context.run_as_user = int(1000);
+    context.capabilities =
+        Some(v1::Capability { add_ambient_capabilities: vec!["NET_BIND_SERVICE".into()], ..Default::default() });
+    let only = format!("{:016x}", 1 << 10);
+    assert_eq!(scene.output(&config).await?, [only.clone(), only]);
+    scene.end().await
+}
+
+/// Prints the serial number of the session keyring: keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0).
+const PRINT_KEYRING: &str = r#"
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(void) { printf("%ld\n", syscall(SYS_keyctl, 0, -3, 0)); return 0; }
+"#;
+
+#[tokio::test]
+async fn keys_of_the_daemon_and_of_others_are_out_of_reach() -> Result<()> {
+    let scene = Scene::host("sec-keyring").await?;
+    let layer = Layer::gzip(Tree::new().file("keyring", 0o755, compile(PRINT_KEYRING)?))?;
+    let image = scene.image("sec-keyring", |image| image.layer(layer)).await?;
+    let one = scene.output(&cri::container("one", &image, &["/keyring"])).await?;
+    let two = scene.output(&cri::container("two", &image, &["/keyring"])).await?;
+    let serial = |lines: &[String]| lines.first().and_then(|l| l.parse::<i64>().ok()).unwrap_or(-1);
+    assert!(serial(&one) > 0 && serial(&two) > 0, "{one:?} {two:?}");
+    assert_ne!(one, two, "each has a session keyring of its own");
+    let mut config = cri::container("three", &image, &[]);
+    config.command = idle("x").command;
+    let three = scene.run(&config).await?;
+    let exec: i64 = scene.cri.exec_text(&three, &["/keyring"]).await?.trim().parse()?;
+    assert!(exec > 0 && exec != serial(&one) && exec != serial(&two));
+    scene.end().await
+}
+
+#[tokio::test]
+async fn profiles_that_need_no_support_of_the_kernel_are_no_reason_to_refuse() -> Result<()> {
+    let scene = Scene::host("sec-apparmor").await?;
+    for (name, kind) in [("default", RUNTIME_DEFAULT), ("unconfined", v1::security_profile::ProfileType::Unconfined)] {
+        let mut config = shell(name, "echo runs");
+        security(&mut config).apparmor = profile(kind, "");
+        assert_eq!(scene.output(&config).await?, ["runs"], "{name}");
+    }
+    scene.end().await
+}

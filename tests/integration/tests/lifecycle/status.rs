@@ -250,3 +250,54 @@ async fn version_and_features_are_said() -> Result<()> {
     assert!(handlers.contains(&""), "the default handler is listed under the empty name, too: {handlers:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_second_attempt_lives_beside_the_first() -> Result<()> {
+    let scene = Scene::host("status-attempt").await?;
+    scene.cri.stop_pod(&scene.id).await?;
+    let mut again = scene.pod.clone();
+    again.metadata.get_or_insert_default().attempt = 1;
+    let second = scene.cri.run_pod(&again).await?;
+    assert_eq!(scene.cri.pod(&second).await?.metadata, again.metadata);
+    assert_eq!(scene.cri.pod(&scene.id).await?.state(), v1::PodSandboxState::SandboxNotready);
+    scene.cri.stop_pod(&second).await?;
+    scene.cri.remove_pod(&second).await?;
+    scene.end().await
+}
+
+#[tokio::test]
+async fn removal_is_by_force_and_complete() -> Result<()> {
+    let scene = Scene::networked("status-remove").await?;
+    let main = scene.idle("main").await?;
+    let pid = scene.pid(&main).await?;
+    scene.cri.remove(&main).await?;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "it was running");
+    assert_eq!(scene.cri.container(&main).await.expect_err("removed").code(), Code::NotFound);
+    let other = scene.idle("other").await?;
+    let pid = scene.pid(&other).await?;
+    // Without stopping anything first.
+    scene.cri.remove_pod(&scene.id).await?;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "it was running");
+    assert_eq!(scene.cri.container(&other).await.expect_err("removed").code(), Code::NotFound);
+    assert_eq!(scene.cri.pod(&scene.id).await.expect_err("removed").code(), Code::NotFound);
+    assert!(!scene.cri.containers().await?.iter().any(|c| c.pod_sandbox_id == scene.id));
+    // The logs are the kubelet's.
+    assert!(scene.logs().join("other.log").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pods_status_has_its_containers() -> Result<()> {
+    let scene = Scene::host("status-containers").await?;
+    let main = scene.idle("main").await?;
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: scene.id.clone(), verbose: false };
+    let answer = scene.cri.runtime().pod_sandbox_status(request).await?.into_inner();
+    assert!(answer.timestamp > 0 && answer.info.is_empty());
+    assert_eq!(answer.containers_statuses, [scene.cri.container(&main).await?]);
+    let request = v1::UpdatePodSandboxResourcesRequest { pod_sandbox_id: scene.id.clone(), ..Default::default() };
+    scene.cri.runtime().update_pod_sandbox_resources(request).await?;
+    let request = v1::UpdatePodSandboxResourcesRequest { pod_sandbox_id: "d".repeat(64), ..Default::default() };
+    let error = scene.cri.runtime().update_pod_sandbox_resources(request).await.expect_err("unknown");
+    assert_eq!(error.code(), Code::NotFound);
+    scene.end().await
+}
