@@ -40,8 +40,9 @@ fn make(dir: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Raises the limit of open files and lowers the OOM score; neither has to work.
+/// Keeps the heap small, raises the limit of open files and lowers the OOM score; the last two need not work.
 pub(super) fn prepare() {
+    cricket_process::memory::give_back();
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum
         && let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })

@@ -82,10 +82,9 @@ impl Supervisor {
         if client.flush().is_err() {
             return self.disconnect(key);
         }
-        let mut buffer = vec![0; MAX_BYTES];
         for _ in 0..MAX_ROUND {
             let Some(client) = self.clients.get(&key) else { return };
-            match packet::receive::<Request>(&client.socket, &mut buffer) {
+            match packet::receive_sized::<Request>(&client.socket, MAX_BYTES) {
                 Ok((request, fds)) => self.request(key, request, fds),
                 Err(PacketError::WouldBlock) => break,
                 Err(_) => return self.disconnect(key),

@@ -129,7 +129,7 @@ impl Supervisor {
     pub(crate) fn job_report(&mut self, key: u64) -> bool {
         let Some(job) = self.jobs.get_mut(&key) else { return false };
         let Some((socket, _)) = &job.report else { return false };
-        match packet::receive::<Report>(socket, &mut [0; MAX_REPORT]) {
+        match packet::receive_sized::<Report>(socket, MAX_REPORT) {
             Ok((report, fds)) => {
                 let outcome = match report.error.clone() {
                     Some(failure) => Err(failure),
@@ -231,7 +231,7 @@ impl Supervisor {
         if let Some(job) = self.jobs.get(&key) {
             job.kill_helper();
             // It may have reported all the same: then there is a process that nobody else will kill.
-            let late = job.report.as_ref().map(|(socket, _)| packet::receive::<Report>(socket, &mut [0; MAX_REPORT]));
+            let late = job.report.as_ref().map(|(socket, _)| packet::receive_sized::<Report>(socket, MAX_REPORT));
             if let Some(Ok((report, _))) = late
                 && report.pid > 1
                 && let Ok(pidfd) = Pidfd::open(report.pid)

@@ -11,6 +11,7 @@ mod features;
 pub mod identity;
 pub mod keyring;
 pub mod memfd;
+pub mod memory;
 pub mod mounts;
 pub mod namespaces;
 pub mod oom;

@@ -102,6 +102,23 @@ pub fn receive_bytes(socket: impl AsFd, buffer: &mut [u8]) -> Result<(&[u8], Vec
     Ok((&buffer[..received.bytes], fds))
 }
 
+/// Receives one message of at most `limit` bytes and its descriptors into memory of just its size: a buffer for the
+/// longest packet, zeroed and used once, would stay resident in every monitor. The socket has one reader.
+pub fn receive_sized<M: prost::Message + Default>(
+    socket: impl AsFd,
+    limit: usize,
+) -> Result<(M, Vec<OwnedFd>), PacketError> {
+    let length = loop {
+        // TRUNC answers the packet's whole length (unix(7)), whatever there is room for.
+        match rustix::net::recv(&socket, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::TRUNC) {
+            Ok((_, length)) => break length,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+    };
+    receive(socket, &mut vec![0; length.clamp(1, limit)])
+}
+
 /// Receives one message and its descriptors.
 pub fn receive<M: prost::Message + Default>(
     socket: impl AsFd,

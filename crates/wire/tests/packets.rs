@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
-use cricket_wire::packet::{MAX_BYTES, MAX_FDS, PacketError, receive, send, send_bytes};
+use cricket_wire::packet::{MAX_BYTES, MAX_FDS, PacketError, receive, receive_sized, send, send_bytes};
 use cricket_wire::{
     Adopt, CgroupRef, Exec, ExitFacts, Exited, Log, Phase, Request, RequestKind, Response, ResponseKind, Run, Stream,
 };
@@ -52,7 +52,16 @@ fn bounds_hold_on_both_sides() {
     assert!(matches!(receive::<Request>(&theirs, &mut [0; 50]), Err(PacketError::TooLarge)));
     assert_eq!(open(), before);
     assert!(matches!(receive::<Request>(&theirs, &mut [0; 50]), Err(PacketError::WouldBlock)));
-    drop(ours);
+    send_bytes(&ours, &[1; 100], &[null.as_fd()]).expect("send");
+    assert!(matches!(receive_sized::<Request>(&theirs, 99), Err(PacketError::TooLarge)));
+    assert_eq!(open(), before);
+    assert!(matches!(receive_sized::<Request>(&theirs, 99), Err(PacketError::WouldBlock)));
+    let request = Request { id: 9, kind: None };
+    send(&ours, &request, &[null.as_fd()]).expect("send");
+    let (received, fds) = receive_sized::<Request>(&theirs, request.encoded_len()).expect("it just fits");
+    assert_eq!((received, fds.len()), (request, 1));
+    drop((ours, fds));
+    assert!(matches!(receive_sized::<Request>(&theirs, 99), Err(PacketError::Closed)));
     assert!(matches!(receive::<Request>(&theirs, &mut [0; 50]), Err(PacketError::Closed)));
     assert!(matches!(send_bytes(&theirs, b"x", &[]), Err(PacketError::Closed)));
 }

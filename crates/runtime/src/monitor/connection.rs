@@ -74,10 +74,9 @@ impl Connection {
 
     /// Hands out what comes in until the connection ends, then says so to everybody.
     pub(super) async fn run(self: Arc<Self>, events: mpsc::UnboundedSender<MonitorEvent>) {
-        let mut buffer = vec![0; MAX_BYTES];
         let end = loop {
             let Ok(mut guard) = self.socket.ready(Interest::READABLE).await else { break PacketError::Closed };
-            match packet::receive::<Response>(self.socket.get_ref(), &mut buffer) {
+            match packet::receive_sized::<Response>(self.socket.get_ref(), MAX_BYTES) {
                 Ok((response, fds)) => self.dispatch(response, fds, &events),
                 Err(PacketError::WouldBlock) => guard.clear_ready_matching(tokio::io::Ready::READABLE),
                 Err(error) => break error,
