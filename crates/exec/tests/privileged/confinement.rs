@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cricket_process::memfd;
 use cricket_wire::exec_config::{CgroupJoin, CommandConfig, ExecConfig, SeccompConfig, TerminalSize};
@@ -136,7 +137,10 @@ impl Group {
     fn make(hierarchy: &str) -> Option<Self> {
         let root = Path::new(hierarchy);
         root.join("cgroup.procs").exists().then(|| {
-            let path = root.join(format!("cricket-exec-test-{}", std::process::id()));
+            // Tests that run at the same time have groups of the same hierarchy.
+            static SERIAL: AtomicU32 = AtomicU32::new(0);
+            let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+            let path = root.join(format!("cricket-exec-test-{}-{serial}", std::process::id()));
             std::fs::create_dir(&path).expect("make a cgroup");
             Self(path)
         })
