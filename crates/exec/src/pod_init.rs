@@ -53,7 +53,11 @@ pub(crate) fn make(config: &PodInitConfig) -> Result<Made, Failure> {
 fn await_ready(channel: &OwnedFd) -> Result<(), Failure> {
     match packet::receive::<Report>(channel, &mut vec![0; MAX_REPORT]) {
         Ok((Report { error: Some(failure), .. }, _)) => Err(failure.into()),
-        Ok(_) => Ok(()),
+        // Then it closes all that it has, this channel last.
+        Ok(_) => match packet::receive::<Report>(channel, &mut [0; 16]) {
+            Err(PacketError::Closed) => Ok(()),
+            other => Err(Failure::host(format!("the pod's init goes on after it was ready: {other:?}"))),
+        },
         Err(PacketError::Closed) => Err(Failure::host("the pod's init ended before it was ready")),
         Err(error) => Err(Failure::host(format!("hear from the pod's init: {error}"))),
     }
