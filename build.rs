@@ -8,8 +8,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = proto.join("runtime.v1.proto");
     println!("cargo::rerun-if-changed={}", file.display());
     let descriptors = protox::compile([&file], [&proto])?;
-    tonic_prost_build::configure()
-        .build_transport(true)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_transport(true).compile_fds(descriptors)?;
     Ok(())
 }

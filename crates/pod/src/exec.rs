@@ -25,6 +25,9 @@ const MAX_OUTPUT: usize = (16 << 20) - (64 << 10);
 /// How long output is still read after the command has ended: background children may hold the pipes for ever.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// `oom_score_adj` of the init of a shared PID namespace: the pod's containers go before it. Clamped to what is allowed.
+const INIT_SCORE: i32 = -998;
+
 /// What an ExecSync answers.
 #[derive(Debug, Default)]
 pub struct ExecOutput {
@@ -255,7 +258,7 @@ pub(crate) async fn init_request(shared: &Arc<Shared>, sandbox: &SandboxRecord, 
     })
     .await?;
     let cgroup = extra.join(group.join_fds().map_err(|e| Error::from_kinded("open the init's cgroup", &e))?);
-    let config = ExecConfig::PodInit(PodInitConfig { user_fd: None, namespace_fds, cgroup, oom_score_adj: None });
+    let config = ExecConfig::PodInit(PodInitConfig { user_fd: None, namespace_fds, cgroup, oom_score_adj: Some(INIT_SCORE) });
     Ok(RunRequest {
         container: INIT.to_owned(),
         helper: shared.helpers.exec().map_err(|e| Error::internal("duplicate the exec helper", &e))?,
