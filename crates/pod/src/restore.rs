@@ -180,7 +180,7 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
 
 /// The daemon ended before it asked for the launch: the container is as it was, and can be started.
 async fn never_started(driver: &mut Driver, id: &ContainerId) {
-    if let Err(e) = driver.kill(id).await {
+    if let Err(e) = driver.exterminate(id).await {
         tracing::debug!(container = %id, error = %e, "nothing left to kill");
     }
     let _ = driver.edit(id, |c| c.state = ContainerState::Created);
@@ -246,7 +246,7 @@ async fn from_record(driver: &mut Driver, id: &ContainerId) {
         driver.take_live(id, Live { pid: r.pid, pidfd, stdio: Vec::new(), spec: Arc::new(spec) });
         return;
     }
-    if let Err(e) = driver.kill(id).await {
+    if let Err(e) = driver.exterminate(id).await {
         tracing::debug!(container = %id, error = %e, "nothing left to kill");
     }
     driver.exited(id, &lost());

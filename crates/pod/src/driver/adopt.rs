@@ -53,7 +53,7 @@ impl Driver {
         let record = self.container(id)?.clone();
         let Some(live) = self.live.get(id).cloned() else {
             // Its start was interrupted and nobody knows its PID: the cgroup is the handle that is left.
-            self.kill(id).await?;
+            self.exterminate(id).await?;
             self.exited(id, &lost());
             return Ok(());
         };

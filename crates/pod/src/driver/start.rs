@@ -146,7 +146,7 @@ impl Driver {
             started_at: 0,
             finished_at: now(),
         };
-        if let Err(e) = self.kill(id).await {
+        if let Err(e) = self.exterminate(id).await {
             tracing::debug!(container = %id, error = %e, "nothing to kill after a failed start");
         }
         let _ = self.edit(id, |c| c.state = ContainerState::Exited(exited));

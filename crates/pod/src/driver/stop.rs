@@ -117,6 +117,25 @@ impl Driver {
         .await
     }
 
+    /// As [`Self::kill`], and waits until the processes are dead: what is said to have ended does not run.
+    pub(crate) async fn exterminate(&self, id: &ContainerId) -> Result<()> {
+        self.kill(id).await?;
+        let path = self.container(id)?.cgroup.clone();
+        let hierarchies = self.shared.hierarchies.clone();
+        blocking("wait for a cgroup to be empty", move || {
+            let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+            let empty = Cgroup::open(&hierarchies, &path).wait_empty(DEATH);
+            match empty.map_err(|e| Error::from_kinded("wait for the container's cgroup to be empty", &e))? {
+                true => Ok(()),
+                false => Err(Error::new(
+                    ErrorKind::DeadlineExceeded,
+                    format_args!("killed processes are still in {path} after {} s", DEATH.as_secs()),
+                )),
+            }
+        })
+        .await
+    }
+
     /// Kills these and waits until each has ended.
     ///
     /// # Errors
