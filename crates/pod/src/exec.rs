@@ -258,7 +258,8 @@ pub(crate) async fn init_request(shared: &Arc<Shared>, sandbox: &SandboxRecord, 
     })
     .await?;
     let cgroup = extra.join(group.join_fds().map_err(|e| Error::from_kinded("open the init's cgroup", &e))?);
-    let config = ExecConfig::PodInit(PodInitConfig { user_fd: None, namespace_fds, cgroup, oom_score_adj: Some(INIT_SCORE) });
+    let config =
+        ExecConfig::PodInit(PodInitConfig { user_fd: None, namespace_fds, cgroup, oom_score_adj: Some(INIT_SCORE) });
     Ok(RunRequest {
         container: INIT.to_owned(),
         helper: shared.helpers.exec().map_err(|e| Error::internal("duplicate the exec helper", &e))?,
