@@ -144,7 +144,7 @@ fn control_groups_with_somebody_in_them_are_in_use() {
 }
 
 #[test]
-fn what_went_meanwhile_or_may_be_anothers_is_not_wrong() {
+fn what_went_meanwhile_or_may_belong_to_another_is_not_wrong() {
     let path = PathBuf::from("/proc/self/no-such");
     let suspect = Suspect { what: What::Monitor, path, owner: GONE.to_owned() };
     assert!(!suspect.is_there());

@@ -110,7 +110,7 @@ fn what_cannot_be_used_is_named() {
 }
 
 #[test]
-fn the_registrys_own_address_is_as_containerd_has_it() {
+fn the_own_address_of_a_registry_is_as_containerd_has_it() {
     for (registry, want) in [
         ("docker.io", "https://registry-1.docker.io/v2"),
         ("quay.io", "https://quay.io/v2"),
