@@ -10,7 +10,7 @@ use cricket_process::seccomp::Program;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
-use super::late::LateMount;
+use super::late::{self, LateMount};
 use super::outcome::Teller;
 use super::privileges::CapSets;
 use super::{command, cwd};
@@ -24,6 +24,7 @@ pub(super) struct CricketExecutor(Rc<Order>);
 #[derive(Debug)]
 struct Order {
     late_mounts: Vec<LateMount>,
+    private: Vec<PathBuf>,
     args: Vec<String>,
     env: Vec<String>,
     cwd: PathBuf,
@@ -48,6 +49,7 @@ impl CricketExecutor {
         }
         Ok(Self(Rc::new(Order {
             late_mounts,
+            private: late::private(spec),
             args,
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().clone(),
@@ -63,6 +65,7 @@ impl CricketExecutor {
 impl Order {
     /// Before the container counts as made: the user is set, and all capabilities are still there.
     fn prepare(&self) -> Result<(), Error> {
+        late::make_private(&self.private)?;
         self.late_mounts.iter().try_for_each(LateMount::make)?;
         cwd::enter(&self.cwd, self.owner)?;
         let set = rustix::thread::no_new_privs().map_err(|e| Error::io("read no_new_privs", e))?;

@@ -1,14 +1,19 @@
-//! Mounts that libcontainer must not make itself.
+//! Mounts that libcontainer must not make itself, or does not make as they are meant.
 //!
 //! When `/dev` is a bind mount (device plugins have the host's), libcontainer would make its links and device nodes in
 //! it: on the host. So it gets a `/dev` of its own; the real one and all that lies below it are cloned here, in the
 //! host's mount namespace, and the init moves them over that one.
+//!
+//! Bind mounts that share with the host both ways are cloned here, too: only a clone made in the host's mount namespace
+//! is a peer of the host's mount. All others libcontainer leaves as slaves of the host's, whatever their options say;
+//! the init makes those private that are to be.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cricket_process::mounts::{MountAttributes, Propagation, attach, clone_tree, propagation};
+use cricket_process::rooted;
 use libcontainer::oci_spec::runtime::{Mount, MountBuilder, Spec};
 
 use crate::error::Error;
@@ -25,23 +30,56 @@ pub(super) struct LateMount {
     propagation: Propagation,
 }
 
-/// Takes the bind mounts at and below `/dev` out of a specification that has one at `/dev`.
+/// Takes the bind mounts at and below `/dev` out of a specification that has one at `/dev`, and those that share both
+/// ways with what is mounted below them.
 pub(super) fn take(spec: &mut Spec) -> Result<Vec<LateMount>, Error> {
     let mounts = spec.mounts().clone().unwrap_or_default();
-    let Some(first) = mounts.iter().rposition(|m| m.destination() == Path::new(DEV) && is_bind(m)) else {
-        return Ok(Vec::new());
-    };
-    let (late, mut kept): (Vec<_>, Vec<_>) = mounts
-        .into_iter()
+    let dev = mounts.iter().rposition(|m| m.destination() == Path::new(DEV) && is_bind(m));
+    let shared: Vec<(usize, PathBuf)> = mounts
+        .iter()
         .enumerate()
-        .partition(|(at, m)| *at >= first && m.destination().starts_with(DEV) && is_bind(m));
-    let own = MountBuilder::default().destination(DEV).typ("tmpfs").source("tmpfs");
-    let own = own.options(["nosuid", "strictatime", "mode=755", "size=64k"].map(str::to_owned)).build();
-    // After whatever else is at /dev: it is hidden, as the bind mount would have hidden it.
-    let at = kept.partition_point(|(at, _)| *at < first);
-    kept.insert(at, (first, own.map_err(|e| Error::chain("describe a mount", &e))?));
+        .filter(|(_, m)| is_bind(m) && is_shared(m))
+        .map(|(at, m)| (at, m.destination().clone()))
+        .collect();
+    let below = |at: usize, m: &Mount| {
+        dev.is_some_and(|dev| at >= dev && m.destination().starts_with(DEV))
+            || shared.iter().any(|(from, top)| at >= *from && m.destination().starts_with(top))
+    };
+    let (late, mut kept): (Vec<_>, Vec<_>) =
+        mounts.into_iter().enumerate().partition(|(at, m)| is_bind(m) && below(*at, m));
+    if let Some(dev) = dev {
+        let own = MountBuilder::default().destination(DEV).typ("tmpfs").source("tmpfs");
+        let own = own.options(["nosuid", "strictatime", "mode=755", "size=64k"].map(str::to_owned)).build();
+        // After whatever else is at /dev: it is hidden, as the bind mount would have hidden it.
+        let at = kept.partition_point(|(at, _)| *at < dev);
+        kept.insert(at, (dev, own.map_err(|e| Error::chain("describe a mount", &e))?));
+    }
     spec.set_mounts(Some(kept.into_iter().map(|(_, m)| m).collect()));
     late.into_iter().map(|(_, mount)| LateMount::clone_from(&mount)).collect()
+}
+
+/// Where bind mounts of a specification are that neither give nor receive.
+pub(super) fn private(spec: &Spec) -> Vec<PathBuf> {
+    let has = |mount: &Mount, names: [&str; 2]| mount.options().iter().flatten().any(|o| names.contains(&o.as_str()));
+    let mounts = spec.mounts().iter().flatten().filter(|m| is_bind(m) && has(m, ["private", "rprivate"]));
+    mounts.map(|m| m.destination().clone()).collect()
+}
+
+/// Makes what is mounted at these places private. What a later mount hides cannot be reached and needs nothing.
+pub(super) fn make_private(targets: &[PathBuf]) -> Result<(), Error> {
+    for target in targets {
+        match propagation(target, Propagation::Private, true) {
+            Err(e) if !matches!(e.errno(), Some(libc::EINVAL | libc::ENOENT | libc::ENOTDIR)) => {
+                return Err(Error::host(e.to_line()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_shared(mount: &Mount) -> bool {
+    mount.options().iter().flatten().any(|o| o == "shared" || o == "rshared")
 }
 
 fn is_bind(mount: &Mount) -> bool {
@@ -63,10 +101,28 @@ impl LateMount {
             ..Default::default()
         };
         attributes.apply(tree.as_fd(), has("rro")).map_err(|e| Error::host(e.to_line()))?;
-        // Cloned on the host it is a peer of the host's mount; like all others it receives at most.
-        let receives = ["slave", "rslave", "shared", "rshared"].into_iter().any(has);
-        let kind = if receives { Propagation::Slave } else { Propagation::Private };
+        // Cloned on the host it is a peer of the host's mount, if that one is shared.
+        let kind = match () {
+            () if is_shared(mount) => Propagation::Shared,
+            () if has("slave") || has("rslave") => Propagation::Slave,
+            () => Propagation::Private,
+        };
         Ok(Self { tree, target: mount.destination().clone(), is_dir, propagation: kind })
+    }
+
+    /// Makes the directory that it is mounted on, as long as the root file system can be written to; one that is in
+    /// another mount is made by [`LateMount::make`].
+    pub(super) fn prepare(&self, rootfs: &Path) -> Result<(), Error> {
+        if !self.is_dir || self.target.starts_with(DEV) {
+            return Ok(());
+        }
+        let relative = self.target.strip_prefix("/").unwrap_or(&self.target);
+        match rooted::mkdir_in_root(rootfs, relative) {
+            Err(e) if e.raw_os_error() != Some(libc::EROFS) => {
+                Err(Error::content(format!("make {} in the root file system: {e}", self.target.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Moves it to its place in the container, which is the process's root now.

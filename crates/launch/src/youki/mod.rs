@@ -57,6 +57,7 @@ pub(crate) fn run(config: &YoukiConfig, reporter: &mut Reporter) -> Result<(), E
     let (outcome, teller) = outcome::pair()?;
     let executor = {
         let late_mounts = late::take(&mut spec)?;
+        late_mounts.iter().try_for_each(|mount| mount.prepare(&rootfs))?;
         CricketExecutor::new(&spec, late_mounts, program, teller)?
     };
     // Both directories are removed again when these go.
