@@ -149,3 +149,19 @@ async fn a_base_specification_is_where_a_handlers_containers_begin() -> Result<(
     std::fs::remove_file(base)?;
     scene.end().await
 }
+
+#[tokio::test]
+async fn the_root_may_be_a_link() -> Result<()> {
+    let mut node = Node::start().await?;
+    node.daemon.stop()?;
+    let (root, real) = (node.daemon.root().to_owned(), node.daemon.home().join("elsewhere"));
+    std::fs::remove_dir_all(&root)?;
+    std::fs::create_dir(&real)?;
+    std::os::unix::fs::symlink(&real, &root)?;
+    node.daemon.launch()?;
+    node.daemon.cri().await?.pull(cricket_integration::BUSYBOX).await?;
+    let scene = scene(node, "config-link").await?;
+    assert_eq!(scene.output(&shell("main", "echo runs")).await?, ["runs"]);
+    assert!(std::fs::read_dir(&real)?.count() > 0);
+    scene.end().await
+}

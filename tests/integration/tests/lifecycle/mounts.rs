@@ -211,3 +211,53 @@ async fn recursively_read_only_reaches_the_mounts_below() -> Result<()> {
     }
     scene.end().await
 }
+
+/// A mount that is shared, as `/` is on real nodes, and unmounted when this goes.
+struct Shared(PathBuf);
+
+impl Shared {
+    fn new(path: PathBuf) -> Result<Self> {
+        let text = path.display().to_string();
+        cricket_testkit::host::run("mount", ["-t", "tmpfs", "shared", &text])?;
+        let shared = Self(path);
+        cricket_testkit::host::run("mount", ["--make-shared", &text])?;
+        Ok(shared)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Err(error) = cricket_testkit::host::run("umount", ["-R", "-l", &self.0.display().to_string()]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn mounts_propagate_as_far_as_asked() -> Result<()> {
+    let scene = Scene::privileged("mounts-propagation").await?;
+    let volume = Shared::new(dir(&scene, "propagation")?)?;
+    for name in ["before", "from-host", "from-container"] {
+        std::fs::create_dir(volume.0.join(name))?;
+    }
+    let with =
+        |mode: v1::MountPropagation, path: &str| v1::Mount { propagation: mode.into(), ..mount(&volume.0, path) };
+    let mut config = idle("main");
+    security(&mut config).privileged = true;
+    config.mounts = vec![
+        with(v1::MountPropagation::PropagationPrivate, "/private"),
+        with(v1::MountPropagation::PropagationHostToContainer, "/slave"),
+        with(v1::MountPropagation::PropagationBidirectional, "/both"),
+    ];
+    let main = scene.run(&config).await?;
+    let late = volume.0.join("from-host").display().to_string();
+    cricket_testkit::host::run("mount", ["-t", "tmpfs", "late", &late])?;
+    std::fs::write(volume.0.join("from-host/file"), "")?;
+    let seen = scene.sh(&main, "for m in private slave both; do ls /$m/from-host | wc -l; done | xargs").await?;
+    assert_eq!(seen, "0 1 1");
+    scene.sh(&main, "mount -t tmpfs inner /both/from-container && touch /both/from-container/file").await?;
+    assert!(volume.0.join("from-container/file").exists());
+    scene.sh(&main, "mount -t tmpfs inner /slave/before && touch /slave/before/file").await?;
+    assert!(!volume.0.join("before/file").exists());
+    scene.end().await
+}

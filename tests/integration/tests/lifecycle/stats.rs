@@ -25,7 +25,7 @@ async fn a_containers_use_of_processor_memory_and_disk() -> Result<()> {
     let first = stats(&scene, &main).await?;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let second = stats(&scene, &main).await?;
-    let cpu = |s: &v1::ContainerStats| s.cpu.clone().unwrap_or_default();
+    let cpu = |s: &v1::ContainerStats| s.cpu.unwrap_or_default();
     let (a, b) = (cpu(&first), cpu(&second));
     let (used, elapsed) = (
         value(&b.usage_core_nano_seconds).saturating_sub(value(&a.usage_core_nano_seconds)),
@@ -36,7 +36,7 @@ async fn a_containers_use_of_processor_memory_and_disk() -> Result<()> {
     let rate = value(&b.usage_nano_cores);
     let expected = used * 1_000_000_000 / elapsed;
     assert!(rate.abs_diff(expected) <= expected / 20, "{rate} nanocores, not {expected}");
-    let memory = second.memory.clone().unwrap_or_default();
+    let memory = second.memory.unwrap_or_default();
     assert!(value(&memory.working_set_bytes) > 0 && value(&memory.usage_bytes) >= value(&memory.working_set_bytes));
     let disk = second.writable_layer.clone().context("the writable layer")?;
     assert!(value(&disk.used_bytes) >= 3_000_000 && value(&disk.inodes_used) >= 1, "{disk:?}");

@@ -59,7 +59,7 @@ async fn the_earliest_deadline_wins_and_the_signal_comes_once() -> Result<()> {
             scene.cri.stop(&main, 30).await
         },
     );
-    (one?, two?, three?);
+    one.and(two).and(three)?;
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(6), "{took:?}");
     let signals = lines(&scene.node.daemon.logs(&scene.pod, &config)?, "stdout");
