@@ -188,7 +188,10 @@ async fn answers(cri: &Cri, id: &str) -> Result<()> {
     let began = Instant::now();
     loop {
         match cri.exec_text(id, &["echo", "hello"]).await {
-            Ok(text) => return Ok(ensure!(text == "hello\n")),
+            Ok(text) => {
+                ensure!(text == "hello\n");
+                return Ok(());
+            }
             Err(e) if began.elapsed() > SOON => return Err(e),
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
