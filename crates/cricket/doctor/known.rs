@@ -80,7 +80,6 @@ impl Known {
         let parent = sandbox.config.0.linux.as_ref().map_or("", |l| l.cgroup_parent.as_str());
         let parent = if parent.is_empty() { "/cricket".to_owned() } else { format!("/{}", parent.trim_matches('/')) };
         self.cgroups.insert(Path::new(&parent).join(sandbox.id.as_str()));
-        self.cgroups.extend(sandbox.cgroups_made.iter().map(PathBuf::from));
     }
 
     /// How many pods there are.

@@ -55,7 +55,7 @@ impl Node {
 /// A journal: an older line, the newest, and one that is being written.
 fn record(netns: &Path) -> String {
     let line = format!(
-        r#"{{"sandbox":{{"id":"{POD}","config":"","handler":"","created_at":1,"boot_id":"b","netns":"{}","network":null,"init":null,"state":"Ready","cgroups_made":[]}},"containers":[]}}"#,
+        r#"{{"sandbox":{{"id":"{POD}","config":"","handler":"","created_at":1,"boot_id":"b","netns":"{}","network":null,"init":null,"state":"Ready"}},"containers":[]}}"#,
         netns.display()
     );
     format!("{}\n{line}\n{}", line.replace("Ready", "Creating"), &line[..40])

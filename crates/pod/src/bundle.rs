@@ -1,5 +1,8 @@
 //! A container's bundle: its specification on the way from create to start and to every exec.
 
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use cricket_cri_api::v1;
@@ -19,11 +22,20 @@ pub(crate) struct Joined {
     pub(crate) pid: Option<std::path::PathBuf>,
 }
 
-/// Writes the bundle's `config.json`.
+/// Makes a folder, and those above it that are missing, that others may pass through and not list: root filesystems are
+/// below, and user namespaces have to reach them.
+pub(crate) fn folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o711).create(path)
+}
+
+/// Writes the bundle's `config.json`. Only root may read it: the environment has secrets.
 pub(crate) fn write(bundle: &Path, spec: &Spec) -> Result<()> {
     let path = bundle.join("config.json");
     let text = serde_json::to_vec(spec).map_err(|e| Error::internal("encode the specification", &e))?;
-    std::fs::write(&path, text).map_err(|e| Error::internal(format_args!("write {}", path.display()), &e))
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(&text))
+        .map_err(|e| Error::internal(format_args!("write {}", path.display()), &e))
 }
 
 /// Reads it.

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::driver::{Command, Driver, PodHandle, Reply};
 use crate::error::{Error, Result};
 use crate::joins::{Begin, Joins};
-use crate::record::{ContainerRecord, SandboxRecord};
+use crate::record::{ContainerRecord, ContainerState, SandboxRecord};
 use crate::shared::{Event, Shared};
 use crate::view::{PodView, by_prefix};
 
@@ -74,6 +74,11 @@ impl Pods {
         by_prefix("pod sandbox", id, listed.map(|h| (h.clone(), h.id.to_string())))
     }
 
+    /// The same for what ends a pod: one whose removal failed half-way is on no list and can still be removed.
+    fn any_handle(&self, id: &str) -> Result<Arc<PodHandle>> {
+        by_prefix("pod sandbox", id, self.handles().into_iter().map(|h| (h.clone(), h.id.to_string())))
+    }
+
     /// The pod with this ID or unambiguous ID prefix.
     pub fn pod(&self, id: &str) -> Result<Arc<PodView>> {
         Ok(self.handle(id)?.view.load_full())
@@ -87,6 +92,23 @@ impl Pods {
                 continue;
             }
             all.extend(view.containers().map(|c| ((handle.clone(), view.clone(), c.clone()), c.id.to_string())));
+        }
+        by_prefix("container", id, all.into_iter())
+    }
+
+    /// The pod of a container whose removal failed half-way, too.
+    fn removable(&self, id: &str) -> Result<(Arc<PodHandle>, ContainerId)> {
+        let mut all = Vec::new();
+        for handle in self.handles() {
+            let view = handle.view.load_full();
+            let removable = |c: &&Arc<ContainerRecord>| c.listed() || c.state == ContainerState::Removing;
+            all.extend(
+                view.record
+                    .containers
+                    .iter()
+                    .filter(removable)
+                    .map(|c| ((handle.clone(), c.id.clone()), c.id.to_string())),
+            );
         }
         by_prefix("container", id, all.into_iter())
     }
@@ -156,13 +178,13 @@ impl Pods {
 
     /// StopPodSandbox. An unknown ID is no error.
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
-        let Some(handle) = known(self.handle(id))? else { return Ok(()) };
+        let Some(handle) = known(self.any_handle(id))? else { return Ok(()) };
         forgive_gone(Self::ask(&handle, |reply| Command::StopSandbox { reply }).await)
     }
 
     /// RemovePodSandbox. An unknown ID is no error.
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        let Some(handle) = known(self.handle(id))? else { return Ok(()) };
+        let Some(handle) = known(self.any_handle(id))? else { return Ok(()) };
         forgive_gone(Self::ask(&handle, |reply| Command::RemoveSandbox { reply }).await)
     }
 
@@ -217,8 +239,8 @@ impl Pods {
 
     /// RemoveContainer, by force where it runs. An unknown ID is no error.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
-        let Some((handle, _, container)) = known(self.find(id))? else { return Ok(()) };
-        forgive_gone(Self::ask(&handle, |reply| Command::Remove { id: container.id.clone(), reply }).await)
+        let Some((handle, id)) = known(self.removable(id))? else { return Ok(()) };
+        forgive_gone(Self::ask(&handle, |reply| Command::Remove { id, reply }).await)
     }
 
     /// UpdateContainerResources: zero means unchanged.
@@ -244,7 +266,8 @@ impl Pods {
         for handle in self.handles() {
             let view = handle.view.load_full();
             if view.record.sandbox.netns.as_deref().and_then(std::path::Path::file_name) == Some(name) {
-                let _ = handle.commands.send(Command::NetnsGone).await;
+                // One pod that is busy must not keep the news from the others.
+                tokio::spawn(async move { handle.commands.send(Command::NetnsGone).await });
             }
         }
     }

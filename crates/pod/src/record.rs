@@ -65,8 +65,6 @@ pub struct SandboxRecord {
     pub init: Option<(u32, u64)>,
     /// Its state.
     pub state: SandboxState,
-    /// Ancestors of the containers' cgroups that did not exist before, outermost first: removed with the pod.
-    pub cgroups_made: Vec<String>,
 }
 
 /// A container's life.

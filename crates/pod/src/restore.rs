@@ -11,15 +11,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cricket_model::{ContainerId, SandboxId};
+use cricket_oci::oci_spec::runtime::Spec;
 use cricket_process::Pidfd;
 use cricket_runtime::monitor::{ContainerPhase, ExitRecord, MonitorClient};
 use tokio::sync::mpsc;
 
-use crate::driver::{Driver, Held, lost, surviving, unknown};
+use crate::driver::{Backlog, Driver, Held, lost, surviving, unknown};
 use crate::error::{Error, Result};
 use crate::pods::Pods;
 use crate::record::{ContainerState, PodRecord, Running, SandboxState};
-use crate::sandbox::{INIT, assemble, discard, disconnect, hold, open_journal};
+use crate::sandbox::{INIT, assemble, discard, discard_later, hold, open_journal};
 use crate::shared::{Shared, exit_record};
 use crate::view::Live;
 
@@ -103,7 +104,10 @@ async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Re
         return other_boot(pods, shared, record).await;
     }
     match record.sandbox.state {
-        SandboxState::Creating | SandboxState::Removing => return discard(shared, &record, None).await,
+        SandboxState::Creating | SandboxState::Removing => {
+            take_back(shared, record).await;
+            return Ok(());
+        }
         SandboxState::Ready | SandboxState::NotReady => {}
     }
     roll_back(shared, &mut record).await;
@@ -111,7 +115,12 @@ async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Re
     let (journal, _) = open_journal(&shared.pod_dir(&id))?;
     let mut driver = assemble(shared, record, journal, events);
     match MonitorClient::connect(&shared.pod_dir(&id), &id, tx).await {
-        Ok(client) => reconnect(&mut driver, client).await?,
+        Ok(client) => {
+            if let Err(e) = reconnect(&mut driver, client).await {
+                tracing::warn!(pod = %id, error = %e, "the pod's monitor does not answer");
+                without_monitor(&mut driver).await;
+            }
+        }
         Err(e) => {
             tracing::info!(pod = %id, error = %e, "no monitor to connect to");
             without_monitor(&mut driver).await;
@@ -161,10 +170,17 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
     for id in driver.running() {
         match list.get(id.as_str()) {
             Some(ContainerPhase::Exited(facts)) => driver.exited(&id, facts),
-            Some(ContainerPhase::Running { pid }) => running(driver, &client, &id, *pid).await?,
+            Some(ContainerPhase::Running { pid }) => {
+                if let Err(e) = running(driver, &client, &id, *pid).await {
+                    tracing::warn!(container = %id, error = %e, "the monitor does not say what it has of it");
+                    from_record(driver, &id).await;
+                }
+            }
             Some(ContainerPhase::Making) => {
                 // Its start was never acknowledged: it is ended, and its exit event will say so.
-                driver.kill(&id).await?;
+                if let Err(e) = driver.kill(&id).await {
+                    tracing::warn!(container = %id, error = %e, "cgroup not killed");
+                }
             }
             None if driver.container(&id)?.state == ContainerState::Starting => never_started(driver, &id).await,
             None => {
@@ -206,14 +222,34 @@ async fn running(driver: &mut Driver, client: &MonitorClient, id: &ContainerId, 
         return Ok(());
     };
     let pidfd = Pidfd::from_fd(pidfd).map_err(|e| Error::internal("the container's pidfd", &e))?;
-    let spec = crate::bundle::read(&driver.shared.bundle(&driver.record.sandbox.id, id))?;
-    driver.take_live(id, Live { pid, pidfd, stdio: handles.stdio, spec: Arc::new(spec) });
+    let spec = spec_of(driver, id);
+    driver.take_live(id, Live { pid, pidfd, stdio: handles.stdio, spec });
     let start_ticks = cricket_process::ProcessIdentity::of(pid.cast_signed()).map_or(0, |i| i.start_time);
     let started_at = handles.created_at;
     if driver.container(id)?.state != ContainerState::Starting {
         return Ok(());
     }
     driver.edit(id, |c| c.state = ContainerState::Running(Running { pid, start_ticks, started_at }))
+}
+
+/// The specification that the container runs with. One that cannot be read costs its execs (there is no process to
+/// take after), not the container.
+fn spec_of(driver: &Driver, id: &ContainerId) -> Arc<Spec> {
+    let spec = crate::bundle::read(&driver.shared.bundle(&driver.record.sandbox.id, id)).unwrap_or_else(|e| {
+        tracing::warn!(container = %id, error = %e, "no exec in it any more");
+        let mut empty = Spec::default();
+        empty.set_process(None);
+        empty
+    });
+    Arc::new(spec)
+}
+
+/// Takes a half-made or half-removed pod back, now or as soon as it can be.
+async fn take_back(shared: &Arc<Shared>, record: PodRecord) {
+    if let Err(e) = discard(shared, &record, None).await {
+        tracing::warn!(pod = %record.sandbox.id, error = %e, "pod not taken back yet");
+        discard_later(shared, record);
+    }
 }
 
 /// The monitor died too: what still lives gets another one, what ended is told by the record it wrote, or unknown.
@@ -241,9 +277,9 @@ async fn from_record(driver: &mut Driver, id: &ContainerId) {
     let state = driver.container(id).map(|c| c.state.clone());
     if let Ok(ContainerState::Running(r)) = state
         && let Some(pidfd) = surviving(r.pid, r.start_ticks)
-        && let Ok(spec) = crate::bundle::read(&bundle)
     {
-        driver.take_live(id, Live { pid: r.pid, pidfd, stdio: Vec::new(), spec: Arc::new(spec) });
+        let spec = spec_of(driver, id);
+        driver.take_live(id, Live { pid: r.pid, pidfd, stdio: Vec::new(), spec });
         return;
     }
     if let Err(e) = driver.exterminate(id).await {
@@ -285,16 +321,15 @@ fn check_sandbox(driver: &mut Driver) {
 /// A reboot: nothing of the pod runs; its PIDs and mounts mean nothing now.
 async fn other_boot(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Result<()> {
     let id = record.sandbox.id.clone();
-    if let Err(e) = disconnect(shared, &record.sandbox).await {
-        tracing::warn!(pod = %id, error = %e, "network not torn down after the reboot");
+    // One that says Creating may have been acknowledged: what followed was not synced before the power went. It is listed.
+    if record.sandbox.state == SandboxState::Removing {
+        discard_later(shared, record);
+        return Ok(());
     }
     let sandbox = &mut record.sandbox;
     sandbox.init = None;
     sandbox.boot_id.clone_from(&shared.host.boot_id);
-    sandbox.state = match sandbox.state {
-        SandboxState::Removing => SandboxState::Removing,
-        _ => SandboxState::NotReady,
-    };
+    sandbox.state = SandboxState::NotReady;
     for container in &mut record.containers {
         let container = Arc::make_mut(container);
         let started_at = match &container.state {
@@ -304,14 +339,13 @@ async fn other_boot(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) ->
         };
         container.state = ContainerState::Exited(crate::record::Exited { started_at, ..unknown() });
     }
-    if record.sandbox.state == SandboxState::Removing {
-        return discard(shared, &record, None).await;
-    }
     roll_back(shared, &mut record).await;
-    std::fs::create_dir_all(shared.pod_dir(&id).join("c")).map_err(|e| Error::internal("make the pod's folder", &e))?;
+    crate::bundle::folder(&shared.pod_dir(&id).join("c")).map_err(|e| Error::internal("make the pod's folder", &e))?;
     let (journal, _) = open_journal(&shared.pod_dir(&id))?;
     let (_, events) = mpsc::unbounded_channel();
     let mut driver = assemble(shared, record, journal, events);
+    // Plugins may need what only starts with the pods: nobody waits for them.
+    driver.backlog = Backlog::network_left();
     driver.save_or_warn();
     adopt(pods, driver);
     Ok(())

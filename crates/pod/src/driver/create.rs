@@ -69,7 +69,7 @@ impl Driver {
         let bundle = self.shared.bundle(&self.record.sandbox.id, id);
         let rootfs = bundle.join("rootfs");
         let images = self.shared.images.clone();
-        std::fs::create_dir_all(&rootfs).map_err(|e| Error::internal(format_args!("make {}", rootfs.display()), &e))?;
+        crate::bundle::folder(&rootfs).map_err(|e| Error::internal(format_args!("make {}", rootfs.display()), &e))?;
         images.create_rootfs(id, image).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
         images.mount_rootfs(id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
         point("container.mounted");

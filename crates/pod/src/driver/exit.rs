@@ -34,6 +34,7 @@ impl Driver {
             ContainerState::Starting => facts.created_at,
             _ => return,
         };
+        self.shared.readers.forget(&container.cgroup);
         let exited = exit_state(facts, started_at);
         tracing::info!(pod = %self.record.sandbox.id, container = %id, code = exited.code, reason = exited.reason, "container ended");
         let _ = self.edit(id, |c| c.state = ContainerState::Exited(exited));

@@ -13,6 +13,7 @@
 //! a grace period is a deadline in `stops`, never an await.
 
 mod adopt;
+mod backlog;
 mod create;
 mod exit;
 mod remove;
@@ -39,6 +40,7 @@ use crate::shared::{Event, EventKind, Shared, now};
 use crate::view::{Live, PodView};
 
 pub(crate) use adopt::{lost, surviving};
+pub(crate) use backlog::Backlog;
 pub(crate) use remove::{discard_container, kill_process, remove_cgroup};
 pub(crate) use sandbox::unknown;
 pub(crate) use start::monitor_cgroup;
@@ -97,6 +99,9 @@ pub(crate) struct Driver {
     pub(crate) stops: HashMap<ContainerId, Stop>,
     /// Containers whose start succeeded without its caller hearing of it: a repetition succeeds, too.
     pub(crate) unheard: HashSet<ContainerId>,
+    pub(crate) backlog: Backlog,
+    /// Who asked for the removal that succeeded: answered when the name is free.
+    pub(crate) farewell: Option<Reply<()>>,
     pub(crate) commands: mpsc::Receiver<Command>,
 }
 
@@ -107,11 +112,13 @@ impl Driver {
     /// Runs until the pod is removed.
     pub(crate) async fn run(mut self, gone: impl FnOnce(&PodHandle) + Send) {
         loop {
-            let deadline = self.next_deadline();
+            self.schedule();
+            let (deadline, again) = (self.next_deadline(), self.backlog.at);
             tokio::select! {
                 biased;
                 Some(event) = self.monitor_events.recv() => self.on_monitor(event).await,
                 () = sleep_until(deadline) => self.kill_overdue().await,
+                () = sleep_until(again) => if self.go_on().await { break },
                 command = self.commands.recv() => match command {
                     Some(command) => if self.on_command(command).await { break },
                     None => return,
@@ -119,6 +126,9 @@ impl Driver {
             }
         }
         gone(&self.handle);
+        if let Some(reply) = self.farewell.take() {
+            let _ = reply.send(Ok(()));
+        }
     }
 
     /// Answers one command; true when the pod is gone.
@@ -151,12 +161,13 @@ impl Driver {
                 let result = self.stop_sandbox().await;
                 let _ = reply.send(result);
             }
-            Command::RemoveSandbox { reply } => {
-                let result = self.remove_sandbox().await;
-                let done = result.is_ok();
-                let _ = reply.send(result);
-                return done;
-            }
+            Command::RemoveSandbox { reply } => match self.remove_sandbox().await {
+                Ok(()) => {
+                    self.farewell = Some(reply);
+                    return true;
+                }
+                Err(e) => drop(reply.send(Err(e))),
+            },
             Command::NetnsGone => self.sandbox_lost("its network namespace is gone").await,
         }
         false

@@ -29,6 +29,7 @@ impl Driver {
         point("remove.recorded");
         discard_container(&self.shared, &self.record.sandbox, &record).await?;
         point("remove.discarded");
+        self.shared.readers.forget(&record.cgroup);
         if let Some(monitor) = &self.monitor
             && let Err(e) = monitor.forget(id.as_str()).await
         {

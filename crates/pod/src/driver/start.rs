@@ -33,7 +33,11 @@ impl Driver {
             _ => return Err(Error::precondition(format_args!("container {id} has ended"))),
         }
         self.edit(id, |c| c.state = ContainerState::Starting)?;
-        self.save()?;
+        if let Err(e) = self.save() {
+            self.edit(id, |c| c.state = ContainerState::Created)?;
+            self.publish();
+            return Err(e);
+        }
         point("start.recorded");
         match self.launch(id).await {
             Ok((started, spec)) => self.started(id, started, spec),

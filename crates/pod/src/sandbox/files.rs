@@ -1,6 +1,7 @@
 //! The files that a sandbox gives its containers: resolv.conf, hostname, hosts, and the shared memory.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use cricket_cri_api::v1;
@@ -39,7 +40,8 @@ pub(super) fn hostname(config: &v1::PodSandboxConfig, host: &str) -> String {
 pub(super) fn write(pod_dir: &Path, config: &v1::PodSandboxConfig, host: &str) -> Result<()> {
     let etc = pod_dir.join("etc");
     let failed = |path: &Path, e: std::io::Error| Error::internal(format_args!("write {}", path.display()), &e);
-    fs::create_dir_all(&etc).map_err(|e| failed(&etc, e))?;
+    // Containers see the files through mounts; other users of the host need no way to them.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&etc).map_err(|e| failed(&etc, e))?;
     let put = |name: &str, text: String| {
         let path = etc.join(name);
         fs::write(&path, text).map_err(|e| failed(&path, e))

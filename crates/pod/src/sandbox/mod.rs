@@ -14,7 +14,7 @@ mod teardown;
 pub(crate) use files::sandbox_files;
 pub(crate) use namespaces::Made;
 pub(crate) use run::{assemble, hold, open_journal, run};
-pub(crate) use teardown::{Failures, discard, disconnect, dismiss, make_dir, remove_dir, unmount};
+pub(crate) use teardown::{Failures, discard, discard_later, disconnect, dismiss, make_dir, remove_dir, unmount};
 
 /// The name under which a monitor knows the init of a shared PID namespace.
 pub(crate) const INIT: &str = "init";

@@ -15,7 +15,7 @@ use cricket_store::{Batch, Journal};
 use tokio::sync::mpsc;
 
 use super::{Made, files, host_network, namespaces, network, teardown};
-use crate::driver::{Driver, Held, PodHandle};
+use crate::driver::{Backlog, Driver, Held, PodHandle};
 use crate::error::{Error, Result};
 use crate::joins::Joins;
 use crate::record::{PodRecord, SandboxRecord, SandboxState, Stored};
@@ -47,7 +47,6 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
             network: None,
             init: None,
             state: SandboxState::Creating,
-            cgroups_made: Vec::new(),
         },
         containers: Vec::new(),
     };
@@ -60,9 +59,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
         Ok(driver) => Ok(driver),
         Err(e) => {
             tracing::warn!(pod = %record.sandbox.id, error = %e, "sandbox not made, rolling back");
-            teardown::discard(shared, &record, None).await.unwrap_or_else(|left| {
+            if let Err(left) = teardown::discard(shared, &record, None).await {
                 tracing::warn!(pod = %record.sandbox.id, error = %left, "rollback not complete, to be gone on with");
-            });
+                teardown::discard_later(shared, record);
+            }
             Err(e)
         }
     }
@@ -83,7 +83,7 @@ fn sysctls(shared: &Shared, config: &v1::PodSandboxConfig) -> Result<Vec<(String
 /// The intent: the pod's directory and the first line of its journal.
 fn begin(shared: &Shared, record: &PodRecord) -> Result<Journal<PodRecord>> {
     let dir = shared.pod_dir(&record.sandbox.id);
-    std::fs::create_dir_all(dir.join("c")).map_err(|e| Error::internal(format_args!("make {}", dir.display()), &e))?;
+    crate::bundle::folder(&dir.join("c")).map_err(|e| Error::internal(format_args!("make {}", dir.display()), &e))?;
     let (mut journal, _) = open_journal(&dir)?;
     journal.append(record).map_err(|e| Error::from_kinded("write the pod's journal", &e))?;
     Ok(journal)
@@ -211,6 +211,8 @@ pub(crate) fn assemble(
         held: Vec::new(),
         live: HashMap::new(),
         stops: HashMap::new(),
+        backlog: Backlog::default(),
+        farewell: None,
         unheard: HashSet::new(),
         commands,
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cricket_model::ErrorKind;
 use cricket_process::Pidfd;
@@ -87,11 +88,28 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
         .await,
     );
     failures.result()?;
+    shared.readers.forget(&cgroup_parent(&record.sandbox.config.0));
     point("sandbox.removed");
     let mut batch = Batch::new();
     batch.delete::<PodRecord>(id.as_str());
     shared.store.commit_later(batch);
     Ok(())
+}
+
+/// Goes on with a removal that nobody owns (its create failed, or its daemon ended) until it succeeds.
+pub(crate) fn discard_later(shared: &Arc<Shared>, record: PodRecord) {
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let mut wait = Duration::from_secs(1);
+        loop {
+            tokio::time::sleep(wait).await;
+            match discard(&shared, &record, None).await {
+                Ok(()) => return,
+                Err(e) => tracing::warn!(pod = %record.sandbox.id, error = %e, "pod not removed yet"),
+            }
+            wait = (wait * 2).min(Duration::from_secs(60));
+        }
+    });
 }
 
 /// Ends the monitor and the init of a shared PID namespace.

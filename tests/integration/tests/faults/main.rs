@@ -8,6 +8,7 @@ mod hung;
 mod monitors;
 mod pulls;
 mod reboot;
+mod removals;
 mod restart;
 mod sandboxes;
 mod support;
