@@ -9,6 +9,7 @@
 //! restored.
 
 mod assemble;
+mod deadline;
 mod lock;
 mod log;
 mod netns;

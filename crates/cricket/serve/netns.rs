@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use cricket_pod::Pods;
@@ -21,7 +22,7 @@ pub(super) fn watch(dir: PathBuf, pods: Pods) {
 }
 
 fn open(dir: &Path) -> io::Result<EventStream<Vec<u8>>> {
-    std::fs::create_dir_all(dir)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
     let inotify = Inotify::init()?;
     inotify.watches().add(dir, WatchMask::DELETE | WatchMask::MOVED_FROM | WatchMask::ONLYDIR)?;
     inotify.into_event_stream(vec![0; 4096])

@@ -20,6 +20,8 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 
+use super::deadline;
+
 /// How long requests in flight have at the end.
 const LAST: Duration = Duration::from_secs(5);
 /// For the answer that is on its way out.
@@ -113,6 +115,8 @@ impl tower::Service<Request<Body>> for Services {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let running = self.requests.begin();
+        let deadline = deadline::of(request.headers());
+        let path = request.uri().path().to_owned();
         let service = request.uri().path().split('/').nth(1);
         let answer = match service {
             Some(<RuntimeServiceServer<Cri> as NamedService>::NAME) => self.runtime.call(request),
@@ -123,7 +127,8 @@ impl tower::Service<Request<Body>> for Services {
             }
         };
         Box::pin(async move {
-            let answer = answer.await;
+            let rpc = path.rsplit('/').next().unwrap_or_default();
+            let answer = deadline::within(deadline, rpc, answer).await;
             drop(running);
             answer
         })
