@@ -17,6 +17,9 @@ use crate::log::{LogThread, Note};
 use crate::timers::{Timer, Timers};
 use crate::wait;
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 16;
+
 /// What a token of the epoll set stands for; the numbers are keys of the supervisor's maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
@@ -62,6 +65,8 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(sandbox_id: String, listener: OwnedFd, signals: OwnedFd) -> io::Result<Self> {
+        // Who listens last is the peer of those who connect: so a daemon finds this process even when it does not answer.
+        rustix::net::listen(&listener, BACKLOG)?;
         rustix::io::ioctl_fionbio(&listener, true)?;
         let flags = rustix::io::fcntl_getfd(&listener)? | rustix::io::FdFlags::CLOEXEC;
         rustix::io::fcntl_setfd(&listener, flags)?;

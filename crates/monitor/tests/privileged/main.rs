@@ -6,4 +6,5 @@ mod execs;
 mod faults;
 mod logs;
 mod starts;
+mod stuck;
 mod support;

@@ -14,13 +14,17 @@ use tokio::task::AbortHandle;
 
 use super::connection::{Answer, Connection, Pending};
 use super::spawn;
+use super::stuck::{Peer, kill_stuck};
 use super::{
     AdoptRequest, Cgroup, ContainerFacts, ContainerHandles, ExecExit, ExecRequest, ExecStart, HeldFd, Helpers,
     LogTarget, MonitorError, MonitorEvent, RunRequest, Started,
 };
 
-/// A monitor that has accepted a connection answers `Hello` at once; one that does not is stopped or broken.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a monitor carries out itself takes milliseconds; one that needs so long is stopped or broken.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A running monitor whose process is stopped or blocked is given this long to greet. One that can run has
+/// [`ANSWER_TIMEOUT`]: on a busy host it is worth waiting for, since its containers lose their stdio with it.
+const HALTED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to a pod's monitor. Clones share it; it is closed with the last one.
 #[derive(Clone)]
@@ -47,17 +51,29 @@ impl MonitorClient {
     /// Starts the pod's monitor with its socket in `pod_dir` and connects to it. A socket that is there is replaced:
     /// callers try [`MonitorClient::connect`] first.
     pub async fn spawn(helpers: &Helpers, pod_dir: &Path, sandbox: &SandboxId, events: Events) -> Result<Self> {
-        spawn::start(helpers, pod_dir, sandbox).await?;
-        Self::connect(pod_dir, sandbox, events).await
+        let pidfd = spawn::start(helpers, pod_dir, sandbox).await?;
+        let connected = Self::connect_within(ANSWER_TIMEOUT, pod_dir, sandbox, events).await;
+        if connected.is_err() {
+            kill_stuck(&pidfd).await?;
+        }
+        connected
     }
 
-    /// Connects to a monitor that runs; [`MonitorError::NotRunning`] where there is none.
+    /// Connects to a monitor that runs; [`MonitorError::NotRunning`] where there is none, [`MonitorError::Stuck`]
+    /// where there is one that cannot be used.
     pub async fn connect(pod_dir: &Path, sandbox: &SandboxId, events: Events) -> Result<Self> {
-        let connection = Arc::new(Connection::new(spawn::connect(pod_dir)?)?);
+        Self::connect_within(HALTED_TIMEOUT, pod_dir, sandbox, events).await
+    }
+
+    async fn connect_within(halted: Duration, pod_dir: &Path, sandbox: &SandboxId, events: Events) -> Result<Self> {
+        let socket = spawn::connect(pod_dir)?;
+        let peer = Peer::of(&socket);
+        let connection = Arc::new(Connection::new(socket)?);
         let reader = tokio::spawn(connection.clone().run(events)).abort_handle();
+        let asked = connection.clone();
         let hello = async {
             let kind = RequestKind::Hello(Hello { version: cricket_wire::VERSION });
-            let mut pending = connection.request(kind, &[], false).await?;
+            let mut pending = asked.request(kind, &[], false).await?;
             match pending.next().await? {
                 (ResponseKind::Hello(hello), _) if hello.sandbox_id == sandbox.as_str() => Ok(hello),
                 (ResponseKind::Hello(hello), _) => {
@@ -66,15 +82,23 @@ impl MonitorClient {
                 (other, _) => Err(unexpected(&other)),
             }
         };
-        let hello = match tokio::time::timeout(HELLO_TIMEOUT, hello).await {
-            Ok(Ok(hello)) => hello,
-            Ok(Err(error)) => {
+        tokio::pin!(hello);
+        let mut waited = halted;
+        let mut answer = tokio::time::timeout(halted, &mut hello).await;
+        if answer.is_err() && !peer.as_ref().is_some_and(Peer::is_halted) {
+            waited = ANSWER_TIMEOUT;
+            answer = tokio::time::timeout(ANSWER_TIMEOUT.saturating_sub(halted), &mut hello).await;
+        }
+        let late = MonitorError::TimedOut { request: "hello", seconds: waited.as_secs() };
+        let hello = match answer.unwrap_or(Err(late)) {
+            Ok(hello) => hello,
+            Err(error) => {
                 reader.abort();
-                return Err(error);
-            }
-            Err(_) => {
-                reader.abort();
-                return Err(MonitorError::Unexpected("nothing in ten seconds".to_owned()));
+                let Some(peer) = peer else { return Err(error) };
+                return Err(match peer.monitor_of(sandbox).await {
+                    Some(pidfd) => MonitorError::Stuck { pidfd, source: Box::new(error) },
+                    None => error,
+                });
             }
         };
         let pidfd = Pid::from_raw(hello.pid)
@@ -270,8 +294,13 @@ impl MonitorClient {
     }
 
     async fn ask(&self, kind: RequestKind, fds: &[BorrowedFd<'_>]) -> Result<Answer> {
-        let mut pending: Pending = self.0.connection.request(kind, fds, false).await?;
-        pending.next().await
+        let request = name(&kind);
+        let answer = async {
+            let mut pending: Pending = self.0.connection.request(kind, fds, false).await?;
+            pending.next().await
+        };
+        let late = MonitorError::TimedOut { request, seconds: ANSWER_TIMEOUT.as_secs() };
+        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or(Err(late))
     }
 
     async fn done(&self, kind: RequestKind, fds: &[BorrowedFd<'_>]) -> Result<()> {
@@ -284,6 +313,25 @@ impl MonitorClient {
 
 fn named(container: &str) -> Named {
     Named { container_id: container.to_owned() }
+}
+
+/// A request's name in messages.
+fn name(kind: &RequestKind) -> &'static str {
+    match kind {
+        RequestKind::Hello(_) => "hello",
+        RequestKind::Run(_) => "run",
+        RequestKind::Exec(_) => "exec",
+        RequestKind::Cancel(_) => "cancel",
+        RequestKind::ReopenLog(_) => "reopen-log",
+        RequestKind::List(_) => "list",
+        RequestKind::Handles(_) => "handles",
+        RequestKind::Forget(_) => "forget",
+        RequestKind::Adopt(_) => "adopt",
+        RequestKind::CloseStdin(_) => "close-stdin",
+        RequestKind::Leave(_) => "leave",
+        RequestKind::Hold(_) => "hold",
+        RequestKind::Fetch(_) => "held",
+    }
 }
 
 fn unexpected(kind: &ResponseKind) -> MonitorError {

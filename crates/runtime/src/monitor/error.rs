@@ -1,5 +1,7 @@
 //! What goes wrong between the daemon and a monitor.
 
+use std::os::fd::OwnedFd;
+
 use cricket_wire::helper::{Blame, Failure};
 use cricket_wire::packet::PacketError;
 use cricket_wire::{Code, Failed};
@@ -32,6 +34,23 @@ pub enum MonitorError {
     /// The connection ended before the answer: the monitor died. What was asked may have happened.
     #[error("the connection to the pod's monitor was lost")]
     Lost,
+    /// No answer within the deadline: the monitor is stopped or broken. What was asked may still happen.
+    #[error("the pod's monitor did not answer {request} in {seconds} s")]
+    TimedOut {
+        /// The request.
+        request: &'static str,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// A monitor listens and cannot be used. Before another one takes its place it has to be ended, see
+    /// [`kill_stuck`](super::kill_stuck).
+    #[error("the pod's monitor is stuck: {source}")]
+    Stuck {
+        /// Its process.
+        pidfd: OwnedFd,
+        /// How it failed.
+        source: Box<MonitorError>,
+    },
     /// The helper that was to make the container or start the command failed.
     #[error(transparent)]
     Helper(HelperFailure),

@@ -2,7 +2,8 @@
 //!
 //! One connection per client; any number of requests are in flight on it, matched by id. Dropping the future of
 //! [`MonitorClient::run`] or [`MonitorClient::exec`] cancels what it asked for. When the connection ends, every
-//! request in flight fails with [`MonitorError::Lost`] and the last event is [`MonitorEvent::Gone`].
+//! request in flight fails with [`MonitorError::Lost`] and the last event is [`MonitorEvent::Gone`]. Every request that a
+//! monitor carries out itself has a deadline; those that run something of the container's have the caller's.
 
 mod client;
 mod connection;
@@ -10,6 +11,7 @@ mod error;
 mod helpers;
 mod record;
 mod spawn;
+mod stuck;
 mod types;
 
 pub use client::MonitorClient;
@@ -18,6 +20,7 @@ pub use cricket_wire::helper::Blame;
 pub use error::{HelperFailure, MonitorError};
 pub use helpers::Helpers;
 pub use record::ExitRecord;
+pub use stuck::kill_stuck;
 pub use types::{
     AdoptRequest, Cgroup, ContainerFacts, ContainerHandles, ContainerPhase, ExecExit, ExecRequest, ExecStart,
     ExitFacts, HeldFd, LogTarget, MonitorEvent, RunRequest, Started,

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use super::connection::register;
+use super::stuck::ARGV0;
 use super::{Helpers, MonitorError, SOCKET_NAME};
 
 /// The monitor's own messages, in the pod's directory.
@@ -22,14 +23,14 @@ const LOG_NAME: &str = "monitor.log";
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 16;
 
-/// Starts a monitor that listens in `pod_dir`.
-pub(super) async fn start(helpers: &Helpers, pod_dir: &Path, sandbox: &SandboxId) -> Result<(), MonitorError> {
+/// Starts a monitor that listens in `pod_dir`; gives its pidfd.
+pub(super) async fn start(helpers: &Helpers, pod_dir: &Path, sandbox: &SandboxId) -> Result<OwnedFd, MonitorError> {
     let directory = open_directory(pod_dir)?;
     let listener = listen(&directory).map_err(MonitorError::io(format!("listen on {}", socket_path(pod_dir))))?;
     let messages =
         open_log(&directory).map_err(MonitorError::io(format!("open {LOG_NAME} in {}", pod_dir.display())))?;
     let null = File::open("/dev/null").map_err(MonitorError::io("open /dev/null"))?;
-    let child = Spawn::new(&helpers.monitor, ["cricket-monitor", sandbox.as_str()])
+    let child = Spawn::new(&helpers.monitor, [ARGV0, sandbox.as_str()])
         .fd(0, &null)
         .fd(1, &messages)
         .fd(2, &messages)
@@ -37,8 +38,9 @@ pub(super) async fn start(helpers: &Helpers, pod_dir: &Path, sandbox: &SandboxId
         .session()
         .spawn()
         .map_err(|error| MonitorError::io("start the pod's monitor")(io::Error::other(error)))?;
+    let pidfd = child.pidfd.try_clone();
     tokio::spawn(reap(child));
-    Ok(())
+    Ok(pidfd.map_err(|error| MonitorError::io("start the pod's monitor")(io::Error::other(error)))?.into())
 }
 
 /// A monitor that outlives its daemon is reaped by the host's init, one that does not by this.
