@@ -86,13 +86,18 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".new");
         let fresh = PathBuf::from(name);
-        let written =
-            options().create(true).truncate(true).append(false).write(true).open(&fresh).and_then(|mut file| {
-                file.write_all(&text)?;
-                std::fs::rename(&fresh, &self.path)?;
-                drop(file);
-                options().open(&self.path)
-            });
+        // Of an interrupted rewrite: appending must begin with an empty file.
+        let clean = match std::fs::remove_file(&fresh) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        };
+        // After the rename nothing may fail: appends to the old file would be lost.
+        let written = clean.and_then(|()| {
+            let mut file = options().create_new(true).open(&fresh)?;
+            file.write_all(&text)?;
+            std::fs::rename(&fresh, &self.path)?;
+            Ok(file)
+        });
         match written {
             Ok(file) => {
                 self.file = file;

@@ -23,6 +23,17 @@ fn entries_come_back_in_order() {
 }
 
 #[test]
+fn a_rewrite_replaces_what_an_interrupted_one_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pod");
+    std::fs::write(dir.path().join("pod.new"), "\"stale\"\n\"and longer than what comes\"\n").unwrap();
+    let (mut journal, _) = Journal::<String>::open(&path).unwrap();
+    journal.rewrite(&["kept".to_owned()]).unwrap();
+    journal.append(&"next".to_owned()).unwrap();
+    assert_eq!(Journal::<String>::open(&path).unwrap().1, ["kept", "next"]);
+}
+
+#[test]
 fn a_line_of_another_shape_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pod");
