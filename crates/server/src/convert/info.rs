@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cricket_cri_api::v1;
 use cricket_image::Image;
-use cricket_pod::{ContainerRecord, ContainerState, PodView};
+use cricket_pod::{ContainerRecord, ContainerState, PodView, SandboxState};
 use serde_json::{Value, json};
 
 use crate::Service;
@@ -20,7 +20,7 @@ pub(crate) fn sandbox(service: &Service, pod: &PodView) -> HashMap<String, Strin
     under_info(&json!({
         "pid": sandbox.init.map_or(monitor, |(pid, _)| pid),
         "processStatus": if monitor == 0 { "stopped" } else { "running" },
-        "netNamespaceClosed": sandbox.netns.is_none() || sandbox.network.is_none(),
+        "netNamespaceClosed": netns_closed(sandbox.host_network(), sandbox.state),
         "runtimeHandler": sandbox.handler,
         "runtimeType": service.0.pods.handler_type(&sandbox.handler),
         "networkNamespace": sandbox.netns,
@@ -28,6 +28,11 @@ pub(crate) fn sandbox(service: &Service, pod: &PodView) -> HashMap<String, Strin
         "config": sandbox_config(&sandbox.config.0),
         "runtimeSpec": { "ociVersion": "1.2.1", "linux": { "namespaces": namespaces(pod) } },
     }))
+}
+
+/// Whether the pod had a network namespace of its own and has it no more; the host's is never closed.
+fn netns_closed(host_network: bool, state: SandboxState) -> bool {
+    !host_network && state != SandboxState::Ready
 }
 
 fn namespaces(pod: &PodView) -> Value {
@@ -113,4 +118,18 @@ fn container_config(c: &v1::ContainerConfig) -> Value {
         "stdin_once": c.stdin_once,
         "tty": c.tty,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use cricket_pod::SandboxState::{NotReady, Ready};
+
+    use super::netns_closed;
+
+    #[test]
+    fn only_a_namespace_of_the_pods_own_closes() {
+        assert!(!netns_closed(false, Ready));
+        assert!(netns_closed(false, NotReady));
+        assert!(!netns_closed(true, NotReady));
+    }
 }

@@ -14,7 +14,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::Service;
-use crate::instrument::answer;
+use crate::instrument::{Subject, answer};
 
 #[tonic::async_trait]
 impl ImageService for Service {
@@ -22,7 +22,7 @@ impl ImageService for Service {
         &self,
         request: Request<v1::ListImagesRequest>,
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
-        answer("ListImages", list_images::handle(self, request.into_inner())).await
+        answer("ListImages", Subject::none(), list_images::handle(self, request.into_inner())).await
     }
 
     type StreamImagesStream = Pin<Box<dyn Stream<Item = Result<v1::StreamImagesResponse, Status>> + Send>>;
@@ -38,27 +38,33 @@ impl ImageService for Service {
         &self,
         request: Request<v1::ImageStatusRequest>,
     ) -> Result<Response<v1::ImageStatusResponse>, Status> {
-        answer("ImageStatus", image_status::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::image(request.image.as_ref());
+        answer("ImageStatus", subject, image_status::handle(self, request)).await
     }
 
     async fn pull_image(
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Result<Response<v1::PullImageResponse>, Status> {
-        answer("PullImage", pull_image::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::image(request.image.as_ref());
+        answer("PullImage", subject, pull_image::handle(self, request)).await
     }
 
     async fn remove_image(
         &self,
         request: Request<v1::RemoveImageRequest>,
     ) -> Result<Response<v1::RemoveImageResponse>, Status> {
-        answer("RemoveImage", remove_image::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::image(request.image.as_ref());
+        answer("RemoveImage", subject, remove_image::handle(self, request)).await
     }
 
     async fn image_fs_info(
         &self,
         request: Request<v1::ImageFsInfoRequest>,
     ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
-        answer("ImageFsInfo", image_fs_info::handle(self, request.into_inner())).await
+        answer("ImageFsInfo", Subject::none(), image_fs_info::handle(self, request.into_inner())).await
     }
 }

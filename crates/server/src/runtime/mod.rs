@@ -33,7 +33,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::Service;
-use crate::instrument::answer;
+use crate::instrument::{Subject, answer, answer_made};
 
 /// A server stream.
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -46,42 +46,51 @@ fn missing<T>(rpc: &str) -> Result<T, Status> {
 #[tonic::async_trait]
 impl RuntimeService for Service {
     async fn version(&self, request: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
-        answer("Version", version::handle(self, request.into_inner())).await
+        answer("Version", Subject::none(), version::handle(self, request.into_inner())).await
     }
 
     async fn run_pod_sandbox(
         &self,
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Result<Response<v1::RunPodSandboxResponse>, Status> {
-        answer("RunPodSandbox", run_pod_sandbox::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::new_pod(request.config.as_ref());
+        let made = |subject: &mut Subject, r: &v1::RunPodSandboxResponse| subject.set_pod(&r.pod_sandbox_id);
+        answer_made("RunPodSandbox", subject, made, run_pod_sandbox::handle(self, request)).await
     }
 
     async fn stop_pod_sandbox(
         &self,
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Result<Response<v1::StopPodSandboxResponse>, Status> {
-        answer("StopPodSandbox", stop_pod_sandbox::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::pod(&request.pod_sandbox_id);
+        answer("StopPodSandbox", subject, stop_pod_sandbox::handle(self, request)).await
     }
 
     async fn remove_pod_sandbox(
         &self,
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Result<Response<v1::RemovePodSandboxResponse>, Status> {
-        answer("RemovePodSandbox", remove_pod_sandbox::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::pod(&request.pod_sandbox_id);
+        answer("RemovePodSandbox", subject, remove_pod_sandbox::handle(self, request)).await
     }
 
     async fn pod_sandbox_status(
         &self,
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Result<Response<v1::PodSandboxStatusResponse>, Status> {
-        answer("PodSandboxStatus", pod_sandbox_status::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::pod(&request.pod_sandbox_id);
+        answer("PodSandboxStatus", subject, pod_sandbox_status::handle(self, request)).await
     }
 
     async fn list_pod_sandbox(
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Result<Response<v1::ListPodSandboxResponse>, Status> {
-        answer("ListPodSandbox", list_pod_sandbox::handle(self, request.into_inner())).await
+        answer("ListPodSandbox", Subject::none(), list_pod_sandbox::handle(self, request.into_inner())).await
     }
 
     type StreamPodSandboxesStream = Streamed<v1::StreamPodSandboxesResponse>;
@@ -97,35 +106,44 @@ impl RuntimeService for Service {
         &self,
         request: Request<v1::CreateContainerRequest>,
     ) -> Result<Response<v1::CreateContainerResponse>, Status> {
-        answer("CreateContainer", create_container::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::new_container(&request);
+        let made = |subject: &mut Subject, r: &v1::CreateContainerResponse| subject.set_container(&r.container_id);
+        answer_made("CreateContainer", subject, made, create_container::handle(self, request)).await
     }
 
     async fn start_container(
         &self,
         request: Request<v1::StartContainerRequest>,
     ) -> Result<Response<v1::StartContainerResponse>, Status> {
-        answer("StartContainer", start_container::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("StartContainer", subject, start_container::handle(self, request)).await
     }
 
     async fn stop_container(
         &self,
         request: Request<v1::StopContainerRequest>,
     ) -> Result<Response<v1::StopContainerResponse>, Status> {
-        answer("StopContainer", stop_container::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("StopContainer", subject, stop_container::handle(self, request)).await
     }
 
     async fn remove_container(
         &self,
         request: Request<v1::RemoveContainerRequest>,
     ) -> Result<Response<v1::RemoveContainerResponse>, Status> {
-        answer("RemoveContainer", remove_container::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("RemoveContainer", subject, remove_container::handle(self, request)).await
     }
 
     async fn list_containers(
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Result<Response<v1::ListContainersResponse>, Status> {
-        answer("ListContainers", list_containers::handle(self, request.into_inner())).await
+        answer("ListContainers", Subject::none(), list_containers::handle(self, request.into_inner())).await
     }
 
     type StreamContainersStream = Streamed<v1::StreamContainersResponse>;
@@ -141,25 +159,33 @@ impl RuntimeService for Service {
         &self,
         request: Request<v1::ContainerStatusRequest>,
     ) -> Result<Response<v1::ContainerStatusResponse>, Status> {
-        answer("ContainerStatus", container_status::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container_id(&request.container_id);
+        answer("ContainerStatus", subject, container_status::handle(self, request)).await
     }
 
     async fn update_container_resources(
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Result<Response<v1::UpdateContainerResourcesResponse>, Status> {
-        answer("UpdateContainerResources", update_container_resources::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("UpdateContainerResources", subject, update_container_resources::handle(self, request)).await
     }
 
     async fn reopen_container_log(
         &self,
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Result<Response<v1::ReopenContainerLogResponse>, Status> {
-        answer("ReopenContainerLog", reopen_container_log::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("ReopenContainerLog", subject, reopen_container_log::handle(self, request)).await
     }
 
     async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Result<Response<v1::ExecSyncResponse>, Status> {
-        answer("ExecSync", exec_sync::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("ExecSync", subject, exec_sync::handle(self, request)).await
     }
 
     async fn exec(&self, _: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
@@ -181,14 +207,16 @@ impl RuntimeService for Service {
         &self,
         request: Request<v1::ContainerStatsRequest>,
     ) -> Result<Response<v1::ContainerStatsResponse>, Status> {
-        answer("ContainerStats", container_stats::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::container_id(&request.container_id);
+        answer("ContainerStats", subject, container_stats::handle(self, request)).await
     }
 
     async fn list_container_stats(
         &self,
         request: Request<v1::ListContainerStatsRequest>,
     ) -> Result<Response<v1::ListContainerStatsResponse>, Status> {
-        answer("ListContainerStats", list_container_stats::handle(self, request.into_inner())).await
+        answer("ListContainerStats", Subject::none(), list_container_stats::handle(self, request.into_inner())).await
     }
 
     type StreamContainerStatsStream = Streamed<v1::StreamContainerStatsResponse>;
@@ -204,14 +232,16 @@ impl RuntimeService for Service {
         &self,
         request: Request<v1::PodSandboxStatsRequest>,
     ) -> Result<Response<v1::PodSandboxStatsResponse>, Status> {
-        answer("PodSandboxStats", pod_sandbox_stats::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::pod(&request.pod_sandbox_id);
+        answer("PodSandboxStats", subject, pod_sandbox_stats::handle(self, request)).await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
         request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Result<Response<v1::ListPodSandboxStatsResponse>, Status> {
-        answer("ListPodSandboxStats", list_pod_sandbox_stats::handle(self, request.into_inner())).await
+        answer("ListPodSandboxStats", Subject::none(), list_pod_sandbox_stats::handle(self, request.into_inner())).await
     }
 
     type StreamPodSandboxStatsStream = Streamed<v1::StreamPodSandboxStatsResponse>;
@@ -227,11 +257,11 @@ impl RuntimeService for Service {
         &self,
         request: Request<v1::UpdateRuntimeConfigRequest>,
     ) -> Result<Response<v1::UpdateRuntimeConfigResponse>, Status> {
-        answer("UpdateRuntimeConfig", update_runtime_config::handle(self, request.into_inner())).await
+        answer("UpdateRuntimeConfig", Subject::none(), update_runtime_config::handle(self, request.into_inner())).await
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        answer("Status", status::handle(self, request.into_inner())).await
+        answer("Status", Subject::none(), status::handle(self, request.into_inner())).await
     }
 
     async fn checkpoint_container(
@@ -288,13 +318,15 @@ impl RuntimeService for Service {
         &self,
         request: Request<v1::RuntimeConfigRequest>,
     ) -> Result<Response<v1::RuntimeConfigResponse>, Status> {
-        answer("RuntimeConfig", runtime_config::handle(self, request.into_inner())).await
+        answer("RuntimeConfig", Subject::none(), runtime_config::handle(self, request.into_inner())).await
     }
 
     async fn update_pod_sandbox_resources(
         &self,
         request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<v1::UpdatePodSandboxResourcesResponse>, Status> {
-        answer("UpdatePodSandboxResources", update_pod_sandbox_resources::handle(self, request.into_inner())).await
+        let request = request.into_inner();
+        let subject = Subject::pod(&request.pod_sandbox_id);
+        answer("UpdatePodSandboxResources", subject, update_pod_sandbox_resources::handle(self, request)).await
     }
 }
