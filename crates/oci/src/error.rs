@@ -80,10 +80,12 @@ impl Error {
 impl Kinded for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid { .. } | Self::Seccomp { .. } => ErrorKind::InvalidArgument,
-            Self::Image { .. } | Self::Host { .. } => ErrorKind::FailedPrecondition,
+            // Trying again as it is helps none of these.
+            Self::Invalid { .. } | Self::Seccomp { .. } | Self::Image { .. } | Self::TooLarge { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::Host { .. } => ErrorKind::FailedPrecondition,
             Self::Unsupported { .. } => ErrorKind::Unimplemented,
-            Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::Missing(_) => ErrorKind::Internal,
         }
     }
