@@ -1,1 +1,11 @@
-//! What images, registries and requests may try.
+//! What images, registries, requests and containers may try against the host and the daemon. Which weakness of other
+//! runtimes is tested where: `tests/integration/SECURITY-TESTS.md`.
+
+mod containers;
+mod directories;
+mod images;
+mod logs;
+mod memory;
+mod registries;
+mod requests;
+mod support;

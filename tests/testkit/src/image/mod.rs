@@ -22,6 +22,7 @@ pub use layer::{Compression, Layer};
 pub use local::{compile, dynamic, find_busybox};
 pub use push::Pusher;
 pub use suite::{Named, suite};
+pub use tar::EntryType;
 pub use tree::Tree;
 
 use bytes::Bytes;
