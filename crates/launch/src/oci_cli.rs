@@ -1,12 +1,15 @@
 //! A container by an OCI runtime's binary (runc, crun, youki and others with runc's command line).
 //!
 //! `create` gets descriptors 0–2 of the helper, which become the container's. The init that it leaves is adopted by
-//! the helper's parent, a subreaper, once the runtime has ended.
+//! the helper's parent, a subreaper, once the runtime has ended. Every command leads a process group of its own, which
+//! is killed when the command is not done by its deadline.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use cricket_process::Pidfd;
 use cricket_wire::helper::NO_PROCESS;
@@ -20,6 +23,12 @@ use crate::youki::Console;
 const MAX_LOG: u64 = 64 * 1024;
 /// SIGKILL.
 const KILL: i32 = 9;
+/// Making and starting mounts things and runs hooks.
+const RUN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Everything else.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// A killed process that has not ended by then is in an uninterruptible sleep.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(config: &OciCliConfig, reporter: &mut Reporter) -> Result<(), Error> {
     let runtime = Runtime { config, binary: find_binary(&config.binary)?, files: config.bundle.join(".launch") };
@@ -70,7 +79,11 @@ impl Runtime<'_> {
             create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         }
         create.arg(&self.config.id);
-        self.check(create, "create")?;
+        if let Ended::Late(error) = self.check(create, "create")? {
+            // It was killed in the middle: what it has made is taken back, as far as that can be.
+            let _ = self.delete();
+            return Err(error);
+        }
         let made = (|| {
             let pid = read_pid(&pid_file)?;
             let init = Pidfd::open(pid).map_err(|e| Error::host(e.to_line()))?;
@@ -100,7 +113,10 @@ impl Runtime<'_> {
         self.make_files()?;
         let mut command = self.command()?;
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.check(command, args[0])
+        match self.check(command, args[0])? {
+            Ended::Done => Ok(()),
+            Ended::Late(error) => Err(error),
+        }
     }
 
     fn command(&self) -> Result<Command, Error> {
@@ -120,13 +136,18 @@ impl Runtime<'_> {
         Ok(command)
     }
 
-    fn check(&self, mut command: Command, verb: &str) -> Result<(), Error> {
+    fn check(&self, command: Command, verb: &str) -> Result<Ended, Error> {
         let _ = fs::remove_file(self.log());
         let name = self.binary.display();
-        let status = command.status().map_err(|e| Error::io(format!("run {name}"), e))?;
-        if status.success() {
-            return Ok(());
-        }
+        let limit = if ["create", "start"].contains(&verb) { RUN_TIMEOUT } else { TIMEOUT };
+        let status = match wait(command, limit).map_err(|e| Error::io(format!("run {name}"), e))? {
+            Some(status) if status.success() => return Ok(Ended::Done),
+            Some(status) => status,
+            None => {
+                let seconds = limit.as_secs();
+                return Ok(Ended::Late(Error::host(format!("{name} {verb}: not done in {seconds} s, killed"))));
+            }
+        };
         Err(blame(&match last_error(&self.log()) {
             Some(message) => format!("{name} {verb}: {message}"),
             None => format!("{name} {verb}: {status}"),
@@ -142,6 +163,31 @@ impl Runtime<'_> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|e| Error::io(format!("make {}", dir.display()), e))
     }
+}
+
+/// How a command ended that did not fail.
+enum Ended {
+    Done,
+    /// It was killed at its deadline.
+    Late(Error),
+}
+
+/// Runs a command; `None` when it was not done within `limit` and its process group was killed.
+fn wait(mut command: Command, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let mut child = command.process_group(0).spawn()?;
+    let ended = Pidfd::open(child.id().cast_signed()).and_then(|pidfd| {
+        if pidfd.wait(Some(limit))? {
+            return Ok((true, true));
+        }
+        // Before it is reaped: its PID, which is the group's, is nobody else's till then.
+        if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        Ok((false, pidfd.wait(Some(KILL_TIMEOUT))?))
+    });
+    let (in_time, reap) = ended.map_err(std::io::Error::other)?;
+    let status = if reap { Some(child.wait()?) } else { None };
+    Ok(status.filter(|_| in_time))
 }
 
 impl Drop for Runtime<'_> {
@@ -205,6 +251,27 @@ mod tests {
         assert_eq!((failure.blame(), failure.shell_status), (cricket_wire::helper::Blame::Command, 127));
         assert_eq!(blame("mkdir /x: no such file or directory").into_failure().shell_status, 0);
         assert_eq!(last_error(dir.path()), None);
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed_with_what_it_started() {
+        let dir = tempfile::tempdir().expect("directory");
+        let binary = dir.path().join("hangs");
+        let pids = dir.path().join("pids");
+        let script = format!("#!/bin/sh\nsleep 1000 & echo $$ $! > {}\nwait\n", pids.display());
+        fs::write(&binary, script).expect("write");
+        fs::set_permissions(&binary, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        let begin = std::time::Instant::now();
+        assert!(wait(Command::new(&binary), Duration::from_millis(500)).expect("run").is_none());
+        assert!(begin.elapsed() < KILL_TIMEOUT, "{:?}", begin.elapsed());
+        let pids = fs::read_to_string(pids).expect("it ran");
+        assert_eq!(pids.split_whitespace().count(), 2);
+        for pid in pids.split_whitespace() {
+            let ended = Pidfd::open(pid.parse().expect("pid")).map_or(Ok(true), |p| p.wait(Some(KILL_TIMEOUT)));
+            assert!(ended.expect("wait"), "{pid} lives");
+        }
+        let status = wait(Command::new("/bin/false"), Duration::from_secs(30)).expect("run").expect("in time");
+        assert_eq!(status.code(), Some(1));
     }
 
     #[test]

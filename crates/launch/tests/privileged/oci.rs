@@ -32,6 +32,7 @@ case $verb in
     ( until [ -e "$root/$id.start" ]; do sleep 0.01; done; echo from the container; exit 5 ) &
     echo $! > "$root/$id.pid"; printf %s $! > "$pid";;
   start) [ -e "$root/no-start" ] && fail 'cannot start'; : > "$root/$id.start";;
+  kill) [ -e "$root/hang" ] && sleep 1000; exit 0;;
   delete) [ -e "$root/$id.pid" ] || fail "container does not exist"; rm -f "$root/$id.pid" "$root/$id.start";;
   *) fail "verb $verb";;
 esac
@@ -91,6 +92,20 @@ fn what_the_runtime_logs_is_the_failure() {
     assert!(launched.reports[0].pid > 0);
     let missing = config(&fixture, Path::new("/no/runtime"), OciAction::Delete);
     assert!(fixture.launch_with(&missing).failure().message.contains("/no/runtime"));
+}
+
+#[test]
+fn a_runtime_that_hangs_is_killed_and_named() {
+    let fixture = Fixture::shell("true");
+    let binary = runtime(&fixture);
+    let kill = config(&fixture, &binary, OciAction::Kill { signal: 15 });
+    assert_eq!(fixture.launch_with(&kill).helper, ExitStatus::Code(0));
+    fs::write(fixture.dir.path().join("oci/hang"), "").expect("write");
+    let begin = std::time::Instant::now();
+    let failure = fixture.launch_with(&kill).failure();
+    assert!((19..60).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    let expected = format!("{} kill: not done in 20 s, killed", binary.display());
+    assert_eq!((failure.message.as_str(), failure.blame()), (expected.as_str(), Blame::Host));
 }
 
 #[test]
