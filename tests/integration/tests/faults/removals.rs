@@ -15,14 +15,14 @@ impl Obstacle {
     fn new(parent: &Path) -> Result<Self> {
         let dir = parent.join("obstacle");
         std::fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-        host::run("mount", &["-t", "tmpfs", "none", &dir.to_string_lossy()])?;
+        host::run("mount", ["-t", "tmpfs", "none", &dir.to_string_lossy()])?;
         Ok(Self(dir))
     }
 }
 
 impl Drop for Obstacle {
     fn drop(&mut self) {
-        let _ = host::run("umount", &[self.0.to_string_lossy().as_ref()]);
+        let _ = host::run("umount", [self.0.to_string_lossy().as_ref()]);
     }
 }
 
