@@ -140,9 +140,9 @@ fn each_names_its_field() {
             "devices[0].host_path",
             Bad,
         ),
-        (|c| c.image.user = "2147483648".into(), "image: USER", Host),
-        (|c| c.image.working_dir = "a\0b".into(), "image: WORKDIR", Host),
-        (|c| c.image.entrypoint.clear(), "image: neither", Host),
+        (|c| c.image.user = "2147483648".into(), "image: USER", Bad),
+        (|c| c.image.working_dir = "a\0b".into(), "image: WORKDIR", Bad),
+        (|c| c.image.entrypoint.clear(), "image: neither", Bad),
     ];
     for (change, begins, kind) in rows {
         let mut case = Case::default();
