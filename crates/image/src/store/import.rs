@@ -1,6 +1,7 @@
 //! Loading images from a file: OCI image layout (image-spec, "Image Layout") or docker archive.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,9 +88,7 @@ impl Inner {
                 for (digest, file) in wanted {
                     let place = dirs.blob(&digest);
                     if !place.is_file() {
-                        let staged = dirs.staging();
-                        std::fs::copy(&file, &staged).map_err(|e| Error::io("copy", &file, e))?;
-                        std::fs::rename(&staged, &place).map_err(|e| Error::io("rename", &staged, e))?;
+                        keep(&file, &dirs.staging(), &digest, &place)?;
                     }
                 }
                 Ok(())
@@ -201,7 +200,7 @@ fn docker(archive: &Archive, manifest: &[u8]) -> Result<Vec<FoundImage>> {
         let (mut layers, mut files) = (Vec::new(), HashMap::new());
         for (name, diff_id) in names.iter().zip(diff_ids) {
             let file = archive.member(name).ok_or_else(|| archive.bad(format!("{name} is missing")))?;
-            let (blob, size) = hash(&file)?;
+            let (blob, size) = hash(&file, |_| Ok(()))?;
             files.insert(blob.clone(), file);
             let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
             layers.push(LayerRef { blob, size, media_type, diff_id });
@@ -224,7 +223,22 @@ fn docker(archive: &Archive, manifest: &[u8]) -> Result<Vec<FoundImage>> {
     Ok(images)
 }
 
-fn hash(path: &Path) -> Result<(Digest, u64)> {
+/// Copies a blob to its place, which has it only if it is what its digest says.
+fn keep(file: &Path, staged: &Path, digest: &Digest, place: &Path) -> Result<()> {
+    let copy = || {
+        let mut out = std::fs::File::create_new(staged).map_err(|e| Error::io("create", staged, e))?;
+        let (actual, _) = hash(file, |bytes| out.write_all(bytes).map_err(|e| Error::io("write", staged, e)))?;
+        if actual != *digest {
+            let what = format!("blob {}", file.display());
+            return Err(Error::Mismatch { what, expected: digest.to_string(), actual: actual.to_string() });
+        }
+        std::fs::rename(staged, place).map_err(|e| Error::io("rename", staged, e))
+    };
+    copy().inspect_err(|_| drop(std::fs::remove_file(staged)))
+}
+
+/// A file's digest and size; `each` sees its bytes.
+fn hash(path: &Path, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<(Digest, u64)> {
     let failed = |e| Error::io("read", path, e);
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let (mut hash, mut size, mut buf) = (Sha256::new(), 0u64, vec![0u8; 128 << 10]);
@@ -233,6 +247,7 @@ fn hash(path: &Path) -> Result<(Digest, u64)> {
             0 => return Ok((Digest::from_sha256(hash.finalize().into()), size)),
             n => {
                 hash.update(&buf[..n]);
+                each(&buf[..n])?;
                 size += n as u64;
             }
         }

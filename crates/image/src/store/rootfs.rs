@@ -84,6 +84,8 @@ impl Inner {
                 tracing::warn!(layer = %layer.diff_id, image = %image.id, "a layer is gone and fetched again");
             }
             self.ensure_layers(&missing, &origin).await?;
+            // Its record may be there from before, and would count for unwritten files after a power cut.
+            self.sync_all().await?;
         }
         let stored = self.state().images.get(&image.id).map(|s| s.record.fixups.clone());
         let chains = match stored.filter(|f| f.iter().all(|c| self.dirs.chain(c).join("fs").is_dir())) {
