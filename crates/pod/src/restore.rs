@@ -8,12 +8,13 @@
 //! ```
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use cricket_model::{ContainerId, SandboxId};
 use cricket_oci::oci_spec::runtime::Spec;
 use cricket_process::Pidfd;
-use cricket_runtime::monitor::{ContainerPhase, ExitRecord, MonitorClient};
+use cricket_runtime::monitor::{ContainerPhase, ExitRecord, MonitorClient, MonitorError, kill_stuck};
 use tokio::sync::mpsc;
 
 use crate::driver::{Backlog, Driver, Held, lost, surviving, unknown};
@@ -116,13 +117,17 @@ async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Re
     let mut driver = assemble(shared, record, journal, events);
     match MonitorClient::connect(&shared.pod_dir(&id), &id, tx).await {
         Ok(client) => {
-            if let Err(e) = reconnect(&mut driver, client).await {
+            if let Err(e) = reconnect(&mut driver, client.clone()).await {
                 tracing::warn!(pod = %id, error = %e, "the pod's monitor does not answer");
+                end_monitor(&id, client.pidfd()).await;
                 without_monitor(&mut driver).await;
             }
         }
         Err(e) => {
             tracing::info!(pod = %id, error = %e, "no monitor to connect to");
+            if let MonitorError::Stuck { pidfd, .. } = &e {
+                end_monitor(&id, pidfd.as_fd()).await;
+            }
             without_monitor(&mut driver).await;
         }
     }
@@ -132,6 +137,13 @@ async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Re
     driver.save_or_warn();
     adopt(pods, driver);
     Ok(())
+}
+
+/// Two monitors never serve one pod: the one that does not answer ends before another one is started.
+async fn end_monitor(id: &SandboxId, monitor: BorrowedFd<'_>) {
+    if let Err(e) = kill_stuck(monitor).await {
+        tracing::error!(pod = %id, error = %e, "the pod's monitor could not be ended");
+    }
 }
 
 /// Lists the pod and takes its names.

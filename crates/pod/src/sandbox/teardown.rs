@@ -1,15 +1,15 @@
 //! Taking a pod down: every step is tried whatever the others say, and what failed is reported together.
 
 use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cricket_model::ErrorKind;
-use cricket_process::Pidfd;
 use cricket_process::fault::point;
-use cricket_runtime::monitor::{MonitorClient, MonitorError};
+use cricket_runtime::monitor::{MonitorClient, MonitorError, kill_stuck};
 use cricket_store::Batch;
 
 use super::{cgroup_parent, files};
@@ -122,8 +122,11 @@ pub(crate) async fn dismiss(shared: &Arc<Shared>, record: &PodRecord, monitor: O
         Some(monitor) => Some(monitor),
         None => {
             let (events, _) = tokio::sync::mpsc::unbounded_channel();
-            found = MonitorClient::connect(&shared.pod_dir(&record.sandbox.id), &record.sandbox.id, events).await.ok();
-            found.as_ref()
+            found = MonitorClient::connect(&shared.pod_dir(&record.sandbox.id), &record.sandbox.id, events).await;
+            if let Err(MonitorError::Stuck { pidfd, .. }) = &found {
+                return kill(pidfd.as_fd()).await;
+            }
+            found.as_ref().ok()
         }
     };
     match monitor {
@@ -138,11 +141,13 @@ async fn end(monitor: &MonitorClient) -> Result<()> {
         Ok(()) | Err(MonitorError::Lost | MonitorError::NotRunning) => Ok(()),
         Err(e) => {
             tracing::debug!(error = %e, "the monitor does not leave, killing it");
-            let pidfd = monitor.pidfd().try_clone_to_owned().map_err(|e| Error::internal("duplicate a pidfd", &e))?;
-            let killed = Pidfd::from_fd(pidfd).and_then(|p| p.send_signal(9));
-            killed.map_err(|e| Error::internal("kill the pod's monitor", &e))
+            kill(monitor.pidfd()).await
         }
     }
+}
+
+async fn kill(monitor: BorrowedFd<'_>) -> Result<()> {
+    kill_stuck(monitor).await.map_err(|e| Error::internal("kill the pod's monitor", &e))
 }
 
 /// Unmounts what is mounted there; nothing being there is fine.
