@@ -54,7 +54,12 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => {
                 let mut text = String::new();
                 let _ = (&file).take(32).read_to_string(&mut text);
-                return Err(LockError::Held { path: path.to_owned(), by: text.trim().parse().ok() });
+                let by: Option<u32> = text.trim().parse().ok();
+                if by.is_none_or(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+                    return Err(LockError::Held { path: path.to_owned(), by });
+                }
+                // A daemon that was killed while it started a helper: the child has its files until it executes.
+                flock(&file, FlockOperation::LockExclusive).map_err(|e| io(e.into()))?;
             }
             Err(e) => return Err(io(e.into())),
         }

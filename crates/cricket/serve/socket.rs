@@ -32,7 +32,7 @@ pub(super) fn listen(path: &Path, mode: u32) -> Result<UnixListener, SocketError
     let io = |source| SocketError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Ok(meta) if !meta.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::InUse(path.to_owned())),
+        Ok(_) if listened(path) => return Err(SocketError::InUse(path.to_owned())),
         Ok(_) => fs::remove_file(path).map_err(io)?,
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(io(e)),
@@ -46,6 +46,13 @@ pub(super) fn listen(path: &Path, mode: u32) -> Result<UnixListener, SocketError
     fs::set_permissions(&staged, fs::Permissions::from_mode(mode)).map_err(io)?;
     fs::rename(&staged, path).map_err(io)?;
     Ok(listener)
+}
+
+/// Whether a living process listens there. The child of a daemon that was killed may have its socket until it executes.
+fn listened(path: &Path) -> bool {
+    let Ok(stream) = UnixStream::connect(path) else { return false };
+    let peer = rustix::net::sockopt::socket_peercred(&stream);
+    peer.map_or(true, |peer| Path::new(&format!("/proc/{}", peer.pid.as_raw_nonzero())).exists())
 }
 
 /// Removes a socket at the end.

@@ -17,6 +17,8 @@ use crate::{host, logs};
 use anyhow::{Context, Result, bail};
 use cricket_cri_api::v1;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::Pid;
 use place::{Baseline, Place};
 use std::fs::OpenOptions;
@@ -69,7 +71,8 @@ impl Daemon {
             if let Some(status) = child.try_wait()? {
                 bail!("the daemon ended: {status}\n{}", self.log_tail());
             }
-            Ok(UnixStream::connect(&socket).is_ok().then_some(()))
+            // A child that the former daemon was just starting may hold the former socket a moment longer.
+            Ok(listener(&socket).filter(|pid| *pid == child.id().cast_signed()).map(drop))
         });
         if ready.is_err() {
             // It may be the one thing that ended; otherwise it must not stay.
@@ -276,4 +279,10 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// PID of the process that listens on a unix socket.
+fn listener(socket: &Path) -> Option<i32> {
+    let stream = UnixStream::connect(socket).ok()?;
+    getsockopt(&stream, PeerCredentials).ok().map(|peer| peer.pid())
 }
