@@ -45,16 +45,20 @@ fn bounds_hold_on_both_sides() {
     let many: Vec<_> = (0..=MAX_FDS).map(|_| null.as_fd()).collect();
     assert!(matches!(send_bytes(&ours, b"x", &many), Err(PacketError::TooLarge)));
     assert!(matches!(send_bytes(&ours, &vec![0; MAX_BYTES + 1], &[]), Err(PacketError::TooLarge)));
-    // A longer packet than the reader has room for is refused whole, its descriptor closed.
-    let open = || std::fs::read_dir("/proc/self/fd").expect("fds").count();
-    send_bytes(&ours, &[1; 100], &[null.as_fd()]).expect("send");
-    let before = open();
+    // A longer packet than the reader has room for is refused whole, its descriptor closed: nobody holds the pipe's other end.
+    let sent = || {
+        let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+        send_bytes(&ours, &[1; 100], &[writer.as_fd()]).expect("send");
+        File::from(reader)
+    };
+    let ends = |mut reader: File| assert_eq!(reader.read(&mut [0]).expect("read"), 0);
+    let reader = sent();
     assert!(matches!(receive::<Request>(&theirs, &mut [0; 50]), Err(PacketError::TooLarge)));
-    assert_eq!(open(), before);
+    ends(reader);
     assert!(matches!(receive::<Request>(&theirs, &mut [0; 50]), Err(PacketError::WouldBlock)));
-    send_bytes(&ours, &[1; 100], &[null.as_fd()]).expect("send");
+    let reader = sent();
     assert!(matches!(receive_sized::<Request>(&theirs, 99), Err(PacketError::TooLarge)));
-    assert_eq!(open(), before);
+    ends(reader);
     assert!(matches!(receive_sized::<Request>(&theirs, 99), Err(PacketError::WouldBlock)));
     let request = Request { id: 9, kind: None };
     send(&ours, &request, &[null.as_fd()]).expect("send");
