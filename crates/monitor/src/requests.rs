@@ -69,6 +69,7 @@ impl Supervisor {
             Some(RequestKind::Leave(_)) => self.leave(),
             Some(RequestKind::Handles(named)) => self.handles(&named.container_id),
             Some(RequestKind::CloseStdin(named)) => self.close_stdin(&named.container_id),
+            Some(RequestKind::Attach(_)) => Err((Code::Unknown, "sessions are not served yet".to_owned())),
         };
         match answer {
             Ok(Some((kind, fds))) => self.answer(client, id, kind, fds),

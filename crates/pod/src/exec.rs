@@ -7,8 +7,10 @@ use std::time::Duration;
 use cricket_cgroup::{Cgroup, CgroupPath, JoinFds};
 use cricket_model::ErrorKind;
 use cricket_oci::oci_spec::runtime::Process;
-use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, RunRequest};
-use cricket_wire::exec_config::{CgroupJoin, CommandConfig, ExecConfig, PodInitConfig, Rlimit, SeccompConfig};
+use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, RunRequest};
+use cricket_wire::exec_config::{
+    CgroupJoin, CommandConfig, ExecConfig, PodInitConfig, Rlimit, SeccompConfig, TerminalSize,
+};
 use cricket_wire::helper::FIRST_EXTRA_FD;
 
 use crate::driver::Held;
@@ -23,7 +25,7 @@ use crate::view::{Live, PodView};
 const MAX_OUTPUT: usize = (16 << 20) - (64 << 10);
 
 /// How long output is still read after the command has ended: background children may hold the pipes for ever.
-const DRAIN: Duration = Duration::from_millis(500);
+pub(crate) const DRAIN: Duration = Duration::from_millis(500);
 
 /// `oom_score_adj` of the init of a shared PID namespace: the pod's containers go before it. Clamped to what is allowed.
 const INIT_SCORE: i32 = -998;
@@ -53,9 +55,15 @@ impl Pods {
         let (pod, record) = self.container(id)?;
         let (_, live) = pod.running(&record.id)?;
         let shared = self.shared().clone();
-        let (request, stdout, stderr, leaf) = {
+        let (stdout, stdout_w) = crate::pipe::pair()?;
+        let (stderr, stderr_w) = crate::pipe::pair()?;
+        let (request, leaf) = {
             let (command, record) = (command.to_vec(), record.clone());
-            blocking("prepare the exec", move || prepare(&shared, &record, &live, &command, limit)).await?
+            blocking("prepare the exec", move || {
+                let stdio = Stdio { tty: false, stdin: null()?, stdout: stdout_w, stderr: stderr_w };
+                prepare(&shared, &record, &live, &command, limit, stdio)
+            })
+            .await?
         };
         let outcome = collect(&pod, request, stdout, stderr, limit).await;
         if outcome.is_ok() {
@@ -89,24 +97,31 @@ async fn collect(
     }
     match exit.failure {
         None => Ok(ExecOutput { stdout, stderr, exit_code: exit.exit_code }),
-        Some(failure) if failure.blame == Blame::Command => {
+        Some(failure) => {
+            let message = not_executed(&failure)?;
             let mut stderr = stderr;
-            stderr.extend_from_slice(failure.message.as_bytes());
-            stderr.push(b'\n');
+            stderr.extend_from_slice(message.as_bytes());
             Ok(ExecOutput { stdout, stderr, exit_code: failure.shell_status })
         }
-        Some(failure) if failure.blame == Blame::Gone => Err(Error::precondition("the container has ended")),
-        Some(failure) if failure.blame == Blame::Content => Err(Error::precondition(failure.message)),
-        Some(failure) => Err(Error::new(ErrorKind::Internal, failure.message)),
+    }
+}
+
+/// What a shell would say of a command that cannot be executed; any other failure is an error.
+pub(crate) fn not_executed(failure: &HelperFailure) -> Result<String> {
+    match failure.blame {
+        Blame::Command => Ok(format!("{}\n", failure.message)),
+        Blame::Gone => Err(Error::precondition("the container has ended")),
+        Blame::Content => Err(Error::precondition(&failure.message)),
+        Blame::Host => Err(Error::new(ErrorKind::Internal, &failure.message)),
     }
 }
 
 /// Kills what is in the exec's cgroup and removes it when the exec failed or was given up: the monitor may be lost.
-struct Leaf(Option<cricket_cgroup::ExecLeaf>);
+pub(crate) struct Leaf(Option<cricket_cgroup::ExecLeaf>);
 
 impl Leaf {
     /// The exec has ended by itself: its cgroup is the monitor's to remove, or goes with the container's.
-    fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.0 = None;
     }
 }
@@ -126,15 +141,33 @@ impl Drop for Leaf {
     }
 }
 
-type Prepared = (ExecRequest, OwnedFd, OwnedFd, Leaf);
+/// Descriptors 0–2 of a command. With a terminal they are not used.
+pub(crate) struct Stdio {
+    /// The command gets a terminal.
+    pub(crate) tty: bool,
+    /// Standard input.
+    pub(crate) stdin: OwnedFd,
+    /// Standard output.
+    pub(crate) stdout: OwnedFd,
+    /// Standard error.
+    pub(crate) stderr: OwnedFd,
+}
 
-fn prepare(
+/// `/dev/null`, for reading and writing.
+pub(crate) fn null() -> Result<OwnedFd> {
+    let file = std::fs::File::options().read(true).write(true).open("/dev/null");
+    Ok(file.map_err(|e| Error::internal("open /dev/null", &e))?.into())
+}
+
+/// What the monitor has to be asked for, and the guard of the exec's cgroup. Blocks.
+pub(crate) fn prepare(
     shared: &Shared,
     record: &ContainerRecord,
     live: &Live,
     command: &[String],
     limit: Option<Duration>,
-) -> Result<Prepared> {
+    stdio: Stdio,
+) -> Result<(ExecRequest, Leaf)> {
     let exec_id = format!("exec-{}", uuid::Uuid::new_v4().simple());
     let path = record.cgroup.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
     let group = Cgroup::open(&shared.hierarchies, &path);
@@ -144,7 +177,8 @@ fn prepare(
     let target = live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the container's pidfd", &e))?;
     let target_fd = extra.push(target.into());
     let cgroup = extra.join(leaf.join_fds().map_err(|e| Error::from_kinded("open the exec's cgroup", &e))?);
-    let process = cricket_oci::exec_process(&live.spec, command, false).map_err(|e| Error::from_kinded("exec", &e))?;
+    let process =
+        cricket_oci::exec_process(&live.spec, command, stdio.tty).map_err(|e| Error::from_kinded("exec", &e))?;
     let seccomp = crate::seccomp::program(&live.spec)?.map(|program| -> Result<SeccompConfig> {
         let fd = program
             .fd
@@ -154,24 +188,21 @@ fn prepare(
         Ok(SeccompConfig { program_fd: extra.push(fd), flags: program.flags })
     });
     let config = ExecConfig::Command(Box::new(command_config(&process, target_fd, cgroup, seccomp.transpose()?)));
-    let (stdout, stdout_w) = crate::pipe::pair()?;
-    let (stderr, stderr_w) = crate::pipe::pair()?;
-    let null = std::fs::File::open("/dev/null").map_err(|e| Error::internal("open /dev/null", &e))?;
     let request = ExecRequest {
         exec_id,
         container: record.id.to_string(),
         helper: shared.helpers.exec().map_err(|e| Error::internal("duplicate the exec helper", &e))?,
         args: vec!["cricket-exec".into(), record.id.short().to_owned()],
         config: memfd_json(&config)?,
-        stdin: null.into(),
-        stdout: stdout_w,
-        stderr: stderr_w,
+        stdin: stdio.stdin,
+        stdout: stdio.stdout,
+        stderr: stdio.stderr,
         extra: extra.fds,
         timeout: limit,
         leaves: vec![leaf.dir().to_owned()],
         started: None,
     };
-    Ok((request, stdout, stderr, guard))
+    Ok((request, guard))
 }
 
 /// A helper's configuration as it finds it.
@@ -233,7 +264,7 @@ fn command_config(
         apparmor_profile: process.apparmor_profile().clone(),
         rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
         oom_score_adj: process.oom_score_adj(),
-        terminal: None,
+        terminal: process.terminal().unwrap_or(false).then(TerminalSize::default),
     }
 }
 
@@ -272,5 +303,6 @@ pub(crate) async fn init_request(shared: &Arc<Shared>, sandbox: &SandboxRecord, 
         stdin_once: false,
         cgroup: Some(crate::driver::monitor_cgroup(&group)),
         exit_path: None,
+        attachable: false,
     })
 }

@@ -29,6 +29,7 @@ mod sandbox;
 mod seccomp;
 mod shared;
 mod stats;
+mod stream;
 mod view;
 
 pub use error::{Chain, Error, Result};
@@ -38,6 +39,7 @@ pub use pods::{Pods, Told};
 pub use record::{ContainerRecord, ContainerState, Exited, PodRecord, Running, SandboxRecord, SandboxState};
 pub use shared::{Event, EventKind, PodsConfig, Shared, now};
 pub use stats::Readers;
+pub use stream::{AttachSession, Attachment, Closed, ExecProcess, ExecSession, Exit, Input, Output, Stdio, Terminal};
 pub use view::{Live, PodView, id_matches};
 
 /// PID of a pod's monitor.

@@ -3,16 +3,16 @@
 //! Readers never wait for a driver, a mount or a plugin; a picture is at most one transition old.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use cricket_model::{ContainerId, ErrorKind, SandboxId};
 use cricket_oci::oci_spec::runtime::Spec;
 use cricket_process::Pidfd;
-use cricket_runtime::monitor::{MonitorClient, Stream};
+use cricket_runtime::monitor::MonitorClient;
 
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, ContainerState, PodRecord, SandboxState};
+use crate::stream::Stdio;
 
 /// The kernel's handles of a running container, kept so that neither a reused PID nor a lost monitor matters.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Live {
     /// The same, immune to reuse.
     pub pidfd: Pidfd,
     /// Duplicates of its stdio, for a monitor that replaces a lost one.
-    pub stdio: Vec<(Stream, OwnedFd)>,
+    pub stdio: Stdio,
     /// Its specification as launched: what execs are made of.
     pub spec: Arc<Spec>,
 }

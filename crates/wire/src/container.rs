@@ -27,6 +27,9 @@ pub struct Run {
     /// Absolute name of the file for the exit record; empty: none is written.
     #[prost(string, tag = "8")]
     pub exit_path: String,
+    /// Sessions may attach to its output: it is read although there is no log.
+    #[prost(bool, tag = "9")]
+    pub attachable: bool,
 }
 
 /// Where a container's output goes.

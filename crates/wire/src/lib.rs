@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! daemon ──Request{id}──▶ monitor        one prost message a packet (SOCK_SEQPACKET), descriptors by SCM_RIGHTS
-//!        ◀─Response{id}──                one final answer for each request; Exec may send ExecStarted before it
+//!        ◀─Response{id}──                one final answer for each request; before it Exec may send ExecStarted, and
+//!                                Attach sends Attached
 //!        ◀─Response{0}───                events that nobody asked for
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attach;
 mod container;
 mod exec;
 pub mod exec_config;
@@ -20,6 +22,7 @@ pub mod packet;
 mod request;
 mod response;
 
+pub use attach::{Attach, DetachReason, Detached};
 pub use container::{Adopt, CgroupRef, ContainerState, ExitFacts, Log, Phase, Run, Stream};
 pub use exec::{Exec, ExecEnded, ExecStarted};
 pub use request::{Cancel, Empty, Hello, Hold, Named, Request, RequestKind};
@@ -27,5 +30,7 @@ pub use response::{
     Code, Containers, Exited, Failed, Handles, Held, HeldFd, HelloReply, Response, ResponseKind, Started,
 };
 
-/// The newest version of the protocol that this build speaks.
-pub const VERSION: u32 = 1;
+/// The newest version of the protocol that this build speaks: 2 knows `Attach` and `Run::attachable`.
+pub const VERSION: u32 = 2;
+/// The first version with `Attach`.
+pub const ATTACH_VERSION: u32 = 2;

@@ -7,7 +7,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked; absent when the sender is newer and asks for what this build does not know.
-    #[prost(oneof = "RequestKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
+    #[prost(oneof = "RequestKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     pub kind: Option<RequestKind>,
 }
 
@@ -57,6 +57,10 @@ pub enum RequestKind {
     /// Close the container's standard input (its writing end in the monitor); answered by `Done`.
     #[prost(message, tag = "22")]
     CloseStdin(Named),
+    /// Attach to a container's stdio; answered by `Attached`, and by `Detached` when the session is over.
+    /// Descriptors: one for each of `Attach::streams`.
+    #[prost(message, tag = "23")]
+    Attach(crate::Attach),
 }
 
 /// Introduces the daemon.

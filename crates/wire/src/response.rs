@@ -10,7 +10,7 @@ pub struct Response {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is said; absent when the sender is newer.
-    #[prost(oneof = "ResponseKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(oneof = "ResponseKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
     pub kind: Option<ResponseKind>,
 }
 
@@ -47,6 +47,12 @@ pub enum ResponseKind {
     /// Event: a container has ended.
     #[prost(message, tag = "19")]
     Exited(Exited),
+    /// Comes before `Detached`, with the same id.
+    #[prost(message, tag = "20")]
+    Attached(crate::Empty),
+    /// Answer to `Attach`: the session is over.
+    #[prost(message, tag = "21")]
+    Detached(crate::Detached),
 }
 
 /// Why a request was not carried out.
@@ -67,6 +73,8 @@ pub enum Code {
     Helper = 5,
     /// It was cancelled.
     Cancelled = 6,
+    /// There are as many of these as there may be.
+    Exhausted = 7,
 }
 
 /// A request that was not carried out.

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use cricket_wire::packet::{MAX_BYTES, MAX_FDS, PacketError, receive, receive_sized, send, send_bytes};
 use cricket_wire::{
-    Adopt, CgroupRef, Exec, ExitFacts, Exited, Log, Phase, Request, RequestKind, Response, ResponseKind, Run, Stream,
+    Adopt, Attach, CgroupRef, Exec, ExitFacts, Exited, Log, Phase, Request, RequestKind, Response, ResponseKind, Run,
+    Stream,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -91,6 +92,7 @@ fn run() -> impl Strategy<Value = Run> {
             stdin_once: !stdin,
             cgroup: grouped.then(|| CgroupRef { processes: path.clone(), memory: String::new() }),
             exit_path: path,
+            attachable: tty,
         },
     )
 }
@@ -102,7 +104,8 @@ proptest! {
         let streams = vec![Stream::Stdin.into(), Stream::Terminal.into()];
         let kinds = [
             RequestKind::Run(run.clone()),
-            RequestKind::Adopt(Adopt { run: Some(run), pid, created_at, streams }),
+            RequestKind::Adopt(Adopt { run: Some(run.clone()), pid, created_at, streams }),
+            RequestKind::Attach(Attach { container_id: run.container_id.clone(), streams: vec![Stream::Stderr.into()] }),
             RequestKind::Exec(Exec { timeout_ms, leaves: vec!["/a".into()], ..Exec::default() }),
         ];
         for kind in kinds {

@@ -110,6 +110,7 @@ impl Pod {
             stdin_once: false,
             cgroup: None,
             exit_path: Some(self.dir.path().join(format!("{container}.exit"))),
+            attachable: false,
         }
     }
 

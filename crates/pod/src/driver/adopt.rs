@@ -58,10 +58,7 @@ impl Driver {
             return Ok(());
         };
         let duplicate = |e: std::io::Error| Error::internal("duplicate a descriptor", &e);
-        let mut stdio = Vec::new();
-        for (stream, fd) in &live.stdio {
-            stdio.push((*stream, fd.try_clone().map_err(duplicate)?));
-        }
+        let stdio = live.stdio.duplicate().map_err(duplicate)?;
         let created_at = match &record.state {
             ContainerState::Running(running) => running.started_at,
             _ => now(),

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// What a monitor carries out itself takes milliseconds; one that needs so long is stopped or broken.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A running monitor whose process is stopped or blocked is given this long to greet. One that can run has
 /// [`ANSWER_TIMEOUT`]: on a busy host it is worth waiting for, since its containers lose their stdio with it.
 const HALTED_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,6 +34,7 @@ struct Inner {
     connection: Arc<Connection>,
     reader: AbortHandle,
     pid: u32,
+    version: u32,
     started_at: i64,
     pidfd: OwnedFd,
 }
@@ -105,13 +106,22 @@ impl MonitorClient {
             .ok_or(rustix::io::Errno::SRCH)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
             .map_err(|errno| MonitorError::io(format!("open monitor {}", hello.pid))(errno.into()))?;
-        let (pid, started_at) = (hello.pid.unsigned_abs(), hello.started_at);
-        Ok(Self(Arc::new(Inner { connection, reader, pid, started_at, pidfd })))
+        let (pid, version, started_at) = (hello.pid.unsigned_abs(), hello.version, hello.started_at);
+        Ok(Self(Arc::new(Inner { connection, reader, pid, version, started_at, pidfd })))
     }
 
     /// The monitor's PID.
     pub fn pid(&self) -> u32 {
         self.0.pid
+    }
+
+    /// The version of the protocol that both sides speak.
+    pub fn version(&self) -> u32 {
+        self.0.version
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.0.connection
     }
 
     /// The monitor's process.
@@ -167,6 +177,7 @@ impl MonitorClient {
             stdin_once: request.stdin_once,
             cgroup: request.cgroup.map(cgroup).transpose()?,
             exit_path: request.exit_path.map(text).transpose()?.unwrap_or_default(),
+            attachable: request.attachable,
         };
         let mut pending = self.0.connection.request(RequestKind::Run(run), &fds, true).await?;
         let (answer, mut fds) = pending.next().await?;
@@ -273,6 +284,7 @@ impl MonitorClient {
             stdin_once: request.stdin_once,
             cgroup: request.cgroup.map(cgroup).transpose()?,
             exit_path: request.exit_path.map(text).transpose()?.unwrap_or_default(),
+            attachable: true,
         };
         let adopt = Adopt {
             run: Some(run),
@@ -331,10 +343,11 @@ fn name(kind: &RequestKind) -> &'static str {
         RequestKind::Leave(_) => "leave",
         RequestKind::Hold(_) => "hold",
         RequestKind::Fetch(_) => "held",
+        RequestKind::Attach(_) => "attach",
     }
 }
 
-fn unexpected(kind: &ResponseKind) -> MonitorError {
+pub(super) fn unexpected(kind: &ResponseKind) -> MonitorError {
     MonitorError::Unexpected(format!("{kind:?}").chars().take(200).collect())
 }
 

@@ -62,6 +62,12 @@ pub enum MonitorError {
         /// In words.
         message: String,
     },
+    /// The monitor is older than the request: it has to be replaced, or the pod made again.
+    #[error("the pod's monitor is of an earlier version and does not know {request}")]
+    Unsupported {
+        /// The request.
+        request: &'static str,
+    },
     /// The monitor said something that is no answer to what was asked.
     #[error("the pod's monitor answered {0}")]
     Unexpected(String),

@@ -5,6 +5,7 @@
 //! request in flight fails with [`MonitorError::Lost`] and the last event is [`MonitorEvent::Gone`]. Every request that a
 //! monitor carries out itself has a deadline; those that run something of the container's have the caller's.
 
+mod attach;
 mod client;
 mod connection;
 mod error;
@@ -14,16 +15,17 @@ mod spawn;
 mod stuck;
 mod types;
 
+pub use attach::Session;
 pub use client::MonitorClient;
-pub use cricket_wire::Stream;
 pub use cricket_wire::helper::Blame;
+pub use cricket_wire::{DetachReason, Stream};
 pub use error::{HelperFailure, MonitorError};
 pub use helpers::Helpers;
 pub use record::ExitRecord;
 pub use stuck::kill_stuck;
 pub use types::{
-    AdoptRequest, Cgroup, ContainerFacts, ContainerHandles, ContainerPhase, ExecExit, ExecRequest, ExecStart,
-    ExitFacts, HeldFd, LogTarget, MonitorEvent, RunRequest, Started,
+    AdoptRequest, AttachRequest, Cgroup, ContainerFacts, ContainerHandles, ContainerPhase, ExecExit, ExecRequest,
+    ExecStart, ExitFacts, HeldFd, LogTarget, MonitorEvent, RunRequest, Started,
 };
 
 /// Name of a monitor's socket in its pod's directory.

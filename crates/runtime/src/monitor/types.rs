@@ -35,6 +35,8 @@ pub struct RunRequest {
     pub cgroup: Option<Cgroup>,
     /// File for the exit record.
     pub exit_path: Option<PathBuf>,
+    /// Sessions may attach to its output, also without a log.
+    pub attachable: bool,
 }
 
 /// A log file.
@@ -254,4 +256,17 @@ pub enum MonitorEvent {
     },
     /// The connection has ended: the monitor died. The last event.
     Gone,
+}
+
+/// A session that attaches to a container's stdio.
+#[derive(Debug)]
+pub struct AttachRequest {
+    /// The container.
+    pub container: String,
+    /// Reading end of a pipe with the session's input.
+    pub stdin: Option<OwnedFd>,
+    /// Writing end of a pipe for standard output, or for what a terminal shows.
+    pub stdout: Option<OwnedFd>,
+    /// Writing end of a pipe for standard error.
+    pub stderr: Option<OwnedFd>,
 }
