@@ -5,6 +5,7 @@
 //! descriptor is made close-on-exec. There is no runtime and no state here: static helpers link it.
 
 pub mod caps;
+pub mod detached;
 mod error;
 pub mod fault;
 mod features;

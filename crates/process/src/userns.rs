@@ -1,8 +1,83 @@
-//! ID maps of user namespaces.
+//! User namespaces and their ID maps.
 
-use crate::error::{Error, Result};
+use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-/// One line of a `uid_map` or `gid_map`, see user_namespaces(7).
+use crate::error::{Doing, Error, Result, check};
+
+/// IDs that follow one another: a line of a `uid_map` or `gid_map`, see user_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Range {
+    /// The first one inside.
+    pub inside: u32,
+    /// What that is to the caller.
+    pub outside: u32,
+    /// How many.
+    pub length: u32,
+}
+
+/// Makes a user namespace that maps these users and groups, and returns its descriptor. No process stays in it. Wants
+/// `CAP_SETUID`, `CAP_SETGID`, and `CAP_SYS_ADMIN` where root is mapped; the caller may have threads.
+///
+/// A child that shares the caller's memory makes it and waits; it ends with the caller's pipe, so also with the caller.
+pub fn make(users: &[Range], groups: &[Range]) -> Result<OwnedFd> {
+    let action = || "make a user namespace";
+    let (wait, end) = io::pipe().doing(action)?;
+    let mut ends: [c_int; 2] = [wait.as_raw_fd(), end.as_raw_fd()];
+    let mut stack = vec![0_u128; STACK / 16];
+    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    // No exit signal: nobody else is told of this child, and only `__WALL` waits for it.
+    let flags = libc::CLONE_VM | libc::CLONE_NEWUSER;
+    // SAFETY: signal sets are plain data that sigfillset and pthread_sigmask initialise.
+    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
+    // SAFETY: both sets are valid. The child inherits the mask, so that no handler of ours runs in it.
+    unsafe {
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+    }
+    // SAFETY: the child has a stack of its own, which like the two numbers outlives it: it is waited for below.
+    let pid = check(unsafe { libc::clone(wait_for_end, top, flags, (&raw mut ends).cast()) }.into());
+    // SAFETY: `before` was filled above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    let pid = pid.doing(action)? as i32;
+    let made = (|| {
+        write_map(pid, "uid_map", users)?;
+        write_map(pid, "gid_map", groups)?;
+        let path = format!("/proc/{pid}/ns/user");
+        Ok(File::open(&path).doing(|| format!("open {path}"))?.into())
+    })();
+    drop(end);
+    // SAFETY: no status is asked for. Whoever reaps all children may have taken it: then it has ended as well.
+    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+    drop((stack, wait));
+    made
+}
+
+const STACK: usize = 16 * 1024;
+
+/// The child: only system calls, on descriptors of its own copy of the table.
+extern "C" fn wait_for_end(ends: *mut c_void) -> c_int {
+    let mut byte = 0_u8;
+    // SAFETY: `make` passes two numbers and waits for this child before they go; the byte is this function's own.
+    unsafe {
+        let [wait, end] = *ends.cast::<[c_int; 2]>();
+        libc::close(end);
+        libc::read(wait, (&raw mut byte).cast(), 1);
+        libc::_exit(0)
+    }
+}
+
+fn write_map(pid: i32, name: &str, ranges: &[Range]) -> Result<()> {
+    let path = format!("/proc/{pid}/{name}");
+    let lines: Vec<_> = ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.length)).collect();
+    std::fs::write(&path, lines.concat()).doing(|| format!("write {path}"))
+}
+
+/// A line as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Extent {
     inside: u64,
@@ -15,6 +90,12 @@ struct Extent {
 pub struct IdMap(Vec<Extent>);
 
 impl IdMap {
+    /// The map that [`make`] gives a namespace.
+    pub fn of(ranges: &[Range]) -> Self {
+        let extent = |r: &Range| Extent { inside: r.inside.into(), outside: r.outside.into(), length: r.length.into() };
+        Self(ranges.iter().map(extent).collect())
+    }
+
     /// From the text of `/proc/PID/uid_map` or `gid_map`.
     pub fn parse(text: &str) -> Result<Self> {
         let extent = |line: &str| {
@@ -42,7 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn made_without_a_process() {
+        use std::os::unix::fs::MetadataExt;
+        let range = Range { inside: 0, outside: 200_000, length: 65_536 };
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(move || make(&[range], &[range]))).collect();
+        let made: Vec<_> = threads.into_iter().map(|t| t.join().expect("join").expect("make")).collect();
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("stat").st_ino;
+        assert_ne!(inode(&made[0]), inode(&made[1]));
+        assert_ne!(inode(&made[0]), std::fs::metadata("/proc/self/ns/user").expect("own").ino());
+        let bad = Range { inside: 0, outside: 0, length: 0 };
+        assert!(make(&[bad], &[bad]).is_err());
+    }
+
+    #[test]
     fn maps() {
+        let made = IdMap::of(&[Range { inside: 0, outside: 9, length: 2 }]);
+        assert_eq!((made.outside(1), made.outside(2)), (Some(10), None));
         let map = IdMap::parse("         0     100000      65536\n     70000          5          1\n").expect("parse");
         assert_eq!(map.outside(0), Some(100_000));
         assert_eq!(map.outside(65_535), Some(165_535));
