@@ -22,6 +22,8 @@ pub(super) struct Place {
 }
 
 const HOMES: &str = "/run";
+/// Where `--root` directories are made, unless `CRICKET_TEST_ROOTS` names another place: `/var/lib` may itself be on an
+/// overlay, on which overlay's upper directories do not work.
 const ROOTS: &str = "/var/lib";
 const PREFIX: &str = "ck-";
 
@@ -61,7 +63,8 @@ impl Place {
     fn lock(mark: String, home: PathBuf) -> Result<Option<Self>> {
         let path = home.join("lock");
         let lock = File::create(&path).with_context(|| path.display().to_string())?;
-        let root = Path::new(ROOTS).join(&mark);
+        let roots = std::env::var_os("CRICKET_TEST_ROOTS").map_or_else(|| PathBuf::from(ROOTS), PathBuf::from);
+        let root = roots.join(&mark);
         Ok(lock.try_lock().is_ok().then_some(Self { mark, home, root, _lock: lock }))
     }
 
