@@ -131,8 +131,13 @@ pub fn all_names() -> &'static [&'static str] {
 
 /// The bounding set of the calling thread: what it and its children can ever get.
 pub fn bounding() -> Result<Set> {
+    bounding_among(Set((1 << NAMES.len()) - 1))
+}
+
+/// Those of `some` that are in the bounding set; each costs a system call.
+fn bounding_among(some: Set) -> Result<Set> {
     let mut set = 0;
-    for number in 0..NAMES.len() {
+    for number in (0..64).filter(|number| some.0 & (1 << number) != 0) {
         match capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(true) => set |= 1 << number,
             Ok(false) => {}
@@ -146,7 +151,7 @@ pub fn bounding() -> Result<Set> {
 
 /// Reduces `wanted` to what this process can give; also returns what was left out.
 pub fn clamp(wanted: Set) -> Result<(Set, Set)> {
-    let possible = bounding()?;
+    let possible = bounding_among(wanted)?;
     Ok((wanted.intersection(possible), wanted.difference(possible)))
 }
 

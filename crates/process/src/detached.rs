@@ -107,7 +107,7 @@ impl Change<'_> {
         let attributes = libc::mount_attr {
             attr_set: self.set.0 | id_map,
             attr_clr: self.clear.with(atime).0,
-            propagation: propagation as u64,
+            propagation,
             userns_fd: self.id_map.map_or(0, |fd| fd.as_raw_fd() as u64),
         };
         let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };

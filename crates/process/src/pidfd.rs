@@ -89,13 +89,25 @@ impl Pidfd {
     /// Takes a descriptor that came from elsewhere. `InvalidInput` unless it is a pidfd.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         let pidfd = Self(fd);
-        pidfd.fdinfo_pid()?;
+        pidfd.pid()?;
         Ok(pidfd)
+    }
+
+    /// Takes a descriptor that the kernel has just made as a pidfd.
+    pub(crate) fn from_clone(fd: OwnedFd) -> Self {
+        Self(fd)
     }
 
     /// Its PID in the PID namespace of the mounted `/proc`; `None` when it has been reaped (or is in a namespace that
     /// is not below).
     pub fn pid(&self) -> Result<Option<i32>> {
+        let mut info = info_request(libc::PIDFD_INFO_PID);
+        match self.ask(&mut info) {
+            Ok(()) => return Ok(Some(info.pid.cast_signed()).filter(|pid| *pid > 0)),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            // No such request before Linux 6.13, and none of other files.
+            Err(_) => {}
+        }
         Ok(Some(self.fdinfo_pid()?).filter(|pid| *pid > 0))
     }
 
@@ -144,18 +156,22 @@ impl Pidfd {
     /// How it ended, once it has been reaped by whoever is its parent; `None` before that, and on kernels before
     /// 6.15, which do not keep it.
     pub fn exit_info(&self) -> Result<Option<ExitStatus>> {
-        let mut info = exit_request();
-        // SAFETY: the descriptor is open, and `info` is the structure that the request's number encodes.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-        match check(result.into()) {
-            Ok(_) if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 => {
+        let mut info = info_request(libc::PIDFD_INFO_EXIT);
+        match self.ask(&mut info) {
+            Ok(()) if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 => {
                 Ok(Some(ExitStatus::from_wait_status(info.exit_code)))
             }
-            Ok(_) => Ok(None),
+            Ok(()) => Ok(None),
             // ENOTTY, EINVAL: no such request; ESRCH: reaped, and this kernel keeps no status.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL | libc::ESRCH)) => Ok(None),
             Err(error) => Err(Error::new("read how a process ended", error)),
         }
+    }
+
+    fn ask(&self, info: &mut libc::pidfd_info) -> io::Result<()> {
+        // SAFETY: the descriptor is open, and `info` is the structure that the request's number encodes.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::PIDFD_GET_INFO as _, std::ptr::from_mut(info)) };
+        check(result.into()).map(drop)
     }
 
     /// Whether the kernel keeps exit statuses for [`Pidfd::exit_info`].
@@ -201,10 +217,10 @@ impl From<Pidfd> for OwnedFd {
     }
 }
 
-fn exit_request() -> libc::pidfd_info {
+fn info_request(mask: libc::c_uint) -> libc::pidfd_info {
     // SAFETY: a structure of integers, for which zero is a value.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-    info.mask = u64::from(libc::PIDFD_INFO_EXIT);
+    info.mask = u64::from(mask);
     info
 }
 

@@ -4,7 +4,12 @@ use std::io;
 
 use crate::error::{Doing, Error, Result, check};
 
-const NAMES: [(&str, libc::__rlimit_resource_t); 16] = [
+#[cfg(target_env = "musl")]
+type Resource = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Resource = libc::__rlimit_resource_t;
+
+const NAMES: [(&str, Resource); 16] = [
     ("RLIMIT_CPU", libc::RLIMIT_CPU),
     ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
     ("RLIMIT_DATA", libc::RLIMIT_DATA),
@@ -68,7 +73,7 @@ pub fn set(name: &str, wanted: Limits) -> Result<Limits> {
     }
 }
 
-fn resource(name: &str) -> Result<libc::__rlimit_resource_t> {
+fn resource(name: &str) -> Result<Resource> {
     NAMES
         .iter()
         .find(|(known, _)| *known == name)
