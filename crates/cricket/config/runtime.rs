@@ -27,6 +27,8 @@ pub(crate) struct Runtime {
     pub(crate) unprivileged_icmp: bool,
     /// OOM scores below the daemon's are raised to it even where it may set them.
     pub(crate) restrict_oom_score_adj: bool,
+    /// No AppArmor, though the kernel has it.
+    pub(crate) disable_apparmor: bool,
     /// Network namespaces are pinned below the state directory.
     pub(crate) netns_under_state: bool,
 }
@@ -50,11 +52,12 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
         unprivileged_ports: r.setting(&TABLE, "enable_unprivileged_ports", true)?,
         unprivileged_icmp: r.setting(&TABLE, "enable_unprivileged_icmp", true)?,
         restrict_oom_score_adj: r.setting(&TABLE, "restrict_oom_score_adj", false)?,
+        disable_apparmor: r.setting(&TABLE, "disable_apparmor", false)?,
         netns_under_state: r.setting(&TABLE, "netns_mounts_under_state_dir", false)?,
     };
     profile(r, &runtime.unset_seccomp_profile)?;
     // What a dump of containerd's defaults says and cricket does as well.
-    for key in ["disable_proc_mount", "ignore_image_defined_volumes", "enable_selinux", "disable_apparmor"] {
+    for key in ["disable_proc_mount", "ignore_image_defined_volumes", "enable_selinux"] {
         r.fixed(&TABLE, key, false);
     }
     r.fixed(&TABLE, "tolerate_missing_hugetlb_controller", true);

@@ -31,9 +31,13 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
     let hierarchies = Arc::new(Hierarchies::detect()?);
     let mut host = Host::probe(&hierarchies)?;
     host.facts.may_lower_oom_score &= !config.runtime.restrict_oom_score_adj;
+    host.facts.apparmor_enabled &= !config.runtime.disable_apparmor;
+    if host.facts.apparmor_enabled {
+        host.facts.apparmor_default = default_profile().await;
+    }
     let store = Store::open(layout::records(&config.own.root))?;
     let images = ImageStore::open(image_config(config), store.clone()).await?;
-    let cni = Cni::open(cni_config(config))?;
+    let cni = Cni::open_with(cni_config(config), store.clone())?;
     let handlers = handlers(config)?;
     for (name, reason) in handlers.refused() {
         tracing::warn!(handler = name, reason, "runtime handler cannot be used");
@@ -54,6 +58,18 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
         events: broadcast::Sender::new(EVENTS),
     };
     Ok((shared, service_config(config)))
+}
+
+/// Loads the profile of containers that name none.
+async fn default_profile() -> Option<String> {
+    let loaded = tokio::task::spawn_blocking(cricket_pod::apparmor::load_default).await;
+    match loaded.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
+        Ok(()) => Some(cricket_pod::apparmor::DEFAULT_PROFILE.to_owned()),
+        Err(reason) => {
+            tracing::warn!(reason, "no default AppArmor profile: containers that name none are not confined by one");
+            None
+        }
+    }
 }
 
 /// The node's handlers.

@@ -106,8 +106,10 @@ pub struct HostFacts {
     pub nr_open: u64,
     /// The kernel has seccomp filters.
     pub seccomp_supported: bool,
-    /// AppArmor is enabled in the kernel and its parser is there.
+    /// AppArmor is enabled in the kernel.
     pub apparmor_enabled: bool,
+    /// The profile of containers that name none, loaded; `None` without AppArmor, or without a parser to load it.
+    pub apparmor_default: Option<String>,
     /// SELinux is enabled.
     pub selinux_enabled: bool,
     /// The huge page sizes as the hugetlb controller spells them (`2MB`, `1GB`); empty without that controller.

@@ -30,33 +30,40 @@ const MASKED: [&str; 12] = [
 /// What they must not write.
 const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// `process.apparmorProfile`; `None` leaves the runtime's own confinement alone.
+/// `process.apparmorProfile`: the one asked for; the node's default one where none is named and the host has one, as
+/// containerd does (kubernetes#51746). `None`: unconfined.
 pub(crate) fn apparmor(context: &v1::LinuxContainerSecurityContext, host: &HostFacts) -> Result<Option<String>> {
     #[allow(deprecated, reason = "older kubelets send only this field")]
     let old = context.apparmor_profile.as_str();
-    let wanted = match &context.apparmor {
+    let (kind, name) = match &context.apparmor {
         Some(profile) => match ProfileType::try_from(profile.profile_type) {
-            Ok(ProfileType::RuntimeDefault) => return Ok(None),
-            Ok(ProfileType::Unconfined) => "unconfined",
-            Ok(ProfileType::Localhost) => {
-                let name = profile.localhost_ref.as_str();
-                name.strip_prefix("localhost/").unwrap_or(name)
-            }
+            Ok(kind) => (Some(kind), profile.localhost_ref.as_str()),
             Err(_) => {
                 return Err(Error::invalid(APPARMOR, format!("{} is not a profile type", profile.profile_type)));
             }
         },
         None => match old {
-            "" | "runtime/default" => return Ok(None),
-            "unconfined" => "unconfined",
-            other => other
-                .strip_prefix("localhost/")
-                .ok_or_else(|| Error::invalid(APPARMOR, format!("no AppArmor profile is called {}", shown(other))))?,
+            "" => (None, ""),
+            "runtime/default" => (Some(ProfileType::RuntimeDefault), ""),
+            "unconfined" => (Some(ProfileType::Unconfined), ""),
+            other if other.starts_with("localhost/") => (Some(ProfileType::Localhost), other),
+            other => return Err(Error::invalid(APPARMOR, format!("no AppArmor profile is called {}", shown(other)))),
         },
     };
-    if context.privileged || (wanted == "unconfined" && !host.apparmor_enabled) {
+    if kind == Some(ProfileType::Unconfined) {
         return Ok(None);
     }
+    if kind != Some(ProfileType::Localhost) {
+        if kind.is_some() && host.apparmor_enabled && host.apparmor_default.is_none() && !context.privileged {
+            return Err(Error::host(
+                APPARMOR,
+                "the default profile could not be loaded when the runtime started".to_owned(),
+            ));
+        }
+        // A privileged container is unconfined unless it names a profile.
+        return Ok(host.apparmor_default.clone().filter(|_| !context.privileged));
+    }
+    let wanted = name.strip_prefix("localhost/").unwrap_or(name);
     if wanted.is_empty() || wanted.chars().any(char::is_control) {
         return Err(Error::invalid(APPARMOR, format!("{} is not a profile's name", shown(wanted))));
     }

@@ -221,6 +221,25 @@ fn confinement_that_is_asked_for_and_there() {
 }
 
 #[test]
+fn the_default_profile_is_for_whoever_names_none() {
+    let mut case = Case::default();
+    (case.host.apparmor_enabled, case.host.apparmor_default) = (true, Some("d".into()));
+    let profile = |case: &Case| case.spec().unwrap().spec.process().clone().unwrap().apparmor_profile().clone();
+    let of = |kind| Some(v1::SecurityProfile { profile_type: kind, ..Default::default() });
+    assert_eq!(profile(&case).as_deref(), Some("d"));
+    case.context().apparmor = of(0);
+    assert_eq!(profile(&case).as_deref(), Some("d"));
+    case.context().apparmor = of(1);
+    assert_eq!(profile(&case), None);
+    case.context().apparmor = of(0);
+    case.context().privileged = true;
+    case.sandbox.linux.get_or_insert_default().security_context.get_or_insert_default().privileged = true;
+    assert_eq!(profile(&case), None);
+    case.context().apparmor = Some(v1::SecurityProfile { profile_type: 2, localhost_ref: "localhost/mine".into() });
+    assert_eq!(profile(&case).as_deref(), Some("mine"));
+}
+
+#[test]
 fn execs_have_what_the_container_has() {
     let mut case = Case::default();
     case.context().run_as_user = Some(v1::Int64Value { value: 1000 });

@@ -114,6 +114,7 @@ impl Host {
             nr_open,
             seccomp_supported: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
             apparmor_enabled: read("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with('Y')),
+            apparmor_default: None,
             selinux_enabled: Path::new("/sys/fs/selinux/status").exists(),
             hugepage_sizes: hugepage_sizes(),
             swap_accounting: swap_accounting(hierarchies),

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 mod bundle;
 mod driver;
 mod error;

@@ -216,6 +216,7 @@ fn write_spec(input: &SpecInput) -> Result<ContainerSpec> {
         mounts: &LivePaths,
     })
     .map_err(|e| Error::from_kinded(format_args!("container {}", input.id), &e))?;
+    crate::apparmor::check(&spec.spec)?;
     crate::bundle::write(&input.bundle, &spec.spec)?;
     Ok(spec)
 }
