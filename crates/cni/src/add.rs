@@ -7,11 +7,11 @@ use serde_json::Value;
 use crate::attachment::Attachment;
 use crate::cache::{Record, RecordedNetwork};
 use crate::cni::Inner;
-use crate::env::{self, Target};
+use crate::env::Target;
 use crate::invoke::reported;
 use crate::result::AddResult;
 use crate::runner::failed;
-use crate::{Cni, Error, NotReady, PluginError, PodNetwork, Result, Verb};
+use crate::{Cni, Error, Intent, PluginError, PodNetwork, Result, Verb};
 
 impl Cni {
     /// Attaches the pod: each network's plugins in order, one network after the other, `eth0` first. When a plugin
@@ -21,7 +21,15 @@ impl Cni {
     /// # Errors
     /// No network is configured, the pod's data is invalid, the sandbox has a record, or a plugin failed.
     pub async fn add(&self, pod: &PodNetwork) -> Result<Attachment> {
-        let args = env::args(pod)?;
+        self.add_intended(self.intend(pod.clone())?).await
+    }
+
+    /// The same, for a pod whose intent is already being recorded.
+    ///
+    /// # Errors
+    /// The sandbox has a record, or a plugin failed.
+    pub async fn add_intended(&self, intent: Intent) -> Result<Attachment> {
+        let Intent { pod, mut record } = intent;
         let inner = &*self.0;
         let _shared = inner.collecting.read().await;
         let _turn = inner.turns.take(&pod.sandbox).await;
@@ -30,15 +38,10 @@ impl Cni {
             Ok(Some(_)) | Err(Error::CorruptRecord { .. }) => return Err(Error::AlreadyAttached(pod.sandbox.clone())),
             Err(e) => return Err(e),
         }
-        let loaded = inner.directory.loaded();
-        if loaded.networks.is_empty() {
-            return Err(inner.directory.readiness().err().unwrap_or_else(|| NotReady::new("no network")).into());
-        }
-        let mut record = Record::intent(&pod.netns, args, pod.capability_args(), &loaded.networks);
         inner.cache.write(&pod.sandbox, &record).await?;
         point("cni.recorded");
         let mut started = 0;
-        match attach(inner, pod, &mut record, &mut started).await {
+        match attach(inner, &pod, &mut record, &mut started).await {
             Ok(attachment) => Ok(attachment),
             Err(e) => {
                 record.networks.truncate(started);
@@ -66,6 +69,7 @@ async fn attach(inner: &Inner, pod: &PodNetwork, record: &mut Record, started: &
         }
         inner.cache.write(&pod.sandbox, record).await?;
     }
+    inner.cache.store_later(&pod.sandbox, record);
     record.attachment.clone().ok_or_else(|| Error::NotAttached(pod.sandbox.clone()))
 }
 

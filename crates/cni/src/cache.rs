@@ -1,7 +1,15 @@
 //! Records of attachments: one file `<sandbox>.json` per sandbox, from before its ADD until after its DEL.
 //!
-//! A file is replaced by rename, so that it is whole after a crash of this program. There is no fsync: a power cut
-//! takes the namespaces too; a record it damaged is still listed, and torn down with what is configured then.
+//! ```text
+//! file   written before ADD and after each network, replaced by rename, no fsync: survives the end of this program
+//! store  the intent in the transaction that records the pod, which RunPodSandbox waits for; the result with a later
+//!        one: survives a power cut, after which addresses are still leased though the namespaces are gone
+//! ```
+//!
+//! Files are what is read; the store only restores those that are missing or damaged when the daemon starts. So no
+//! ADD waits for a disk. A removal reaches the store later: a record that comes back is torn down once more, which
+//! plugins allow (specification, DEL). A damaged file that the store does not know is listed, and torn down with what
+//! is configured then.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -9,6 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cricket_model::SandboxId;
+use cricket_store::{Batch, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -28,6 +37,10 @@ pub(crate) struct Record {
     pub(crate) networks: Vec<RecordedNetwork>,
     /// Set when the whole ADD has succeeded.
     pub(crate) attachment: Option<Attachment>,
+}
+
+impl cricket_store::Record for Record {
+    const TABLE: &'static str = "attachments";
 }
 
 /// One network of a record.
@@ -63,13 +76,16 @@ impl Record {
     }
 }
 
-/// The directory of records.
-#[derive(Debug, Clone)]
-pub(crate) struct Cache(PathBuf);
+/// The directory of records, and the store behind it.
+#[derive(Clone)]
+pub(crate) struct Cache {
+    dir: PathBuf,
+    store: Option<Store>,
+}
 
 impl Cache {
-    /// Makes the directory, closes it to others, and removes what an interrupted write left.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
+    /// Makes the directory, closes it to others, removes what an interrupted write left, and restores what it lost.
+    pub(crate) fn open(dir: &Path, store: Option<Store>) -> Result<Self> {
         let failed = |source| Error::Cache { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
@@ -79,17 +95,37 @@ impl Cache {
                 let _ = fs::remove_file(path);
             }
         }
-        Ok(Self(dir.to_owned()))
+        let cache = Self { dir: dir.to_owned(), store };
+        cache.restore()?;
+        Ok(cache)
+    }
+
+    fn restore(&self) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        for (key, record) in store.list::<Record>().map_err(Error::Records)? {
+            let Ok(sandbox) = key.parse::<SandboxId>() else { continue };
+            let path = self.path(&sandbox);
+            // The newer one is the one with the outcome.
+            match read(&path) {
+                Ok(Some(file)) if file.attachment.is_some() || record.attachment.is_none() => {}
+                Ok(_) | Err(Error::CorruptRecord { .. }) => {
+                    tracing::info!(%sandbox, "network record restored");
+                    write(&path, &encode(&path, &record)?)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, sandbox: &SandboxId) -> PathBuf {
-        self.0.join(format!("{sandbox}.json"))
+        self.dir.join(format!("{sandbox}.json"))
     }
 
     /// Every sandbox with a record, readable or not.
     pub(crate) fn list(&self) -> io::Result<Vec<SandboxId>> {
         let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
             if let Some(id) = name.to_str().and_then(|n| n.strip_suffix(".json")).and_then(|n| n.parse().ok()) {
                 ids.push(id);
@@ -102,40 +138,23 @@ impl Cache {
     /// `None` without a record.
     pub(crate) async fn read(&self, sandbox: &SandboxId) -> Result<Option<Record>> {
         let path = self.path(sandbox);
-        blocking(move || {
-            let text = match fs::read(&path) {
-                Ok(text) => text,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(source) => return Err(Error::Cache { path, source }),
-            };
-            match serde_json::from_slice::<Record>(&text) {
-                Ok(record) if record.format == 1 => Ok(Some(record)),
-                Ok(record) => Err(Error::CorruptRecord { path, reason: format!("format {}", record.format) }),
-                Err(e) => Err(Error::CorruptRecord { path, reason: e.to_string() }),
-            }
-        })
-        .await
+        blocking(move || read(&path)).await
     }
 
     pub(crate) async fn write(&self, sandbox: &SandboxId, record: &Record) -> Result<()> {
         let path = self.path(sandbox);
-        let text = serde_json::to_vec(record)
-            .map_err(|e| Error::CorruptRecord { path: path.clone(), reason: e.to_string() })?;
-        blocking(move || {
-            let temporary = path.with_extension("tmp");
-            let write = || {
-                let mut options = OpenOptions::new();
-                let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-                file.write_all(&text)?;
-                drop(file);
-                fs::rename(&temporary, &path)
-            };
-            write().map_err(|source| {
-                let _ = fs::remove_file(&temporary);
-                Error::Cache { path, source }
-            })
-        })
-        .await
+        let text = encode(&path, record)?;
+        blocking(move || write(&path, &text)).await
+    }
+
+    /// Has the store follow, with its next transaction.
+    pub(crate) fn store_later(&self, sandbox: &SandboxId, record: &Record) {
+        let Some(store) = &self.store else { return };
+        let mut batch = Batch::new();
+        match batch.put(sandbox.as_str(), record) {
+            Ok(_) => store.commit_later(batch),
+            Err(e) => tracing::warn!(%sandbox, error = %e, "network record not stored"),
+        }
     }
 
     pub(crate) async fn remove(&self, sandbox: &SandboxId) -> Result<()> {
@@ -144,8 +163,47 @@ impl Cache {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Cache { path, source }),
             _ => Ok(()),
         })
-        .await
+        .await?;
+        if let Some(store) = &self.store {
+            let mut batch = Batch::new();
+            batch.delete::<Record>(sandbox.as_str());
+            store.commit_later(batch);
+        }
+        Ok(())
     }
+}
+
+fn read(path: &Path) -> Result<Option<Record>> {
+    let path = path.to_owned();
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Cache { path, source }),
+    };
+    match serde_json::from_slice::<Record>(&text) {
+        Ok(record) if record.format == 1 => Ok(Some(record)),
+        Ok(record) => Err(Error::CorruptRecord { path, reason: format!("format {}", record.format) }),
+        Err(e) => Err(Error::CorruptRecord { path, reason: e.to_string() }),
+    }
+}
+
+fn encode(path: &Path, record: &Record) -> Result<Vec<u8>> {
+    serde_json::to_vec(record).map_err(|e| Error::CorruptRecord { path: path.to_owned(), reason: e.to_string() })
+}
+
+fn write(path: &Path, text: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let replace = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text)?;
+        drop(file);
+        fs::rename(&temporary, path)
+    };
+    replace().map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        Error::Cache { path: path.to_owned(), source }
+    })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -1,4 +1,6 @@
 //! CHECK: asks the plugins whether an attachment is still as they made it.
+//!
+//! Nothing calls it by itself: containerd does not either, and CRI has no answer to a failed one but to end the pod.
 
 use std::path::Path;
 

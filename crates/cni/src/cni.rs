@@ -1,29 +1,43 @@
 //! The client that pods are attached with.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use cricket_model::SandboxId;
-use tokio::sync::{RwLock, watch};
+use cricket_store::Store;
+use tokio::sync::{Notify, RwLock, watch};
 
 use crate::attachment::Attachment;
 use crate::cache::Cache;
+use crate::conf::Network;
 use crate::runner::Runner;
 use crate::turns::Turns;
 use crate::watch::Directory;
-use crate::{CniConfig, Readiness, Result, info};
+use crate::{CniConfig, HandlerNetworks, Readiness, Result, info};
 
-/// Attaches sandboxes to the networks of one configuration directory. Clones are the same client.
+/// Attaches sandboxes to the networks of the configuration directories. Clones are the same client.
 #[derive(Clone)]
 pub struct Cni(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) runner: Runner,
     pub(crate) cache: Cache,
+    /// The node's.
     pub(crate) directory: Directory,
+    /// Those of handlers, by name; handlers with the same directory share it.
+    pub(crate) handlers: BTreeMap<String, Arc<Directory>>,
     pub(crate) turns: Turns,
     /// The specification wants GC alone: ADD and DEL share, GC excludes them.
     pub(crate) collecting: RwLock<()>,
+    /// Told when a directory's networks have changed, and at the end.
+    pub(crate) changed: Arc<Notify>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.changed.notify_one();
+    }
 }
 
 impl fmt::Debug for Cni {
@@ -33,7 +47,7 @@ impl fmt::Debug for Cni {
 }
 
 impl Cni {
-    /// Opens the records, reads the configuration directory (it may be missing) and follows its changes.
+    /// Opens the records, reads the configuration directories (they may be missing) and follows their changes.
     ///
     /// # Errors
     /// The record directory cannot be made, or nothing can be watched.
@@ -41,11 +55,29 @@ impl Cni {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn open(config: CniConfig) -> Result<Self> {
-        let cache = Cache::open(&config.cache_dir)?;
+        let cache = Cache::open(&config.cache_dir, None)?;
+        Self::start(config, cache)
+    }
+
+    /// The same, with records that survive a power cut: those that the store has and the directory lost are restored.
+    ///
+    /// # Errors
+    /// As [`Cni::open`], and when the store cannot be read.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn open_with(config: CniConfig, store: Store) -> Result<Self> {
+        let cache = Cache::open(&config.cache_dir, Some(store))?;
+        Self::start(config, cache)
+    }
+
+    fn start(config: CniConfig, cache: Cache) -> Result<Self> {
+        let changed = Arc::new(Notify::new());
         let runner = Runner { config: Arc::new(config) };
-        let directory = Directory::follow(runner.clone())?;
+        let directory = Directory::follow(runner.clone(), &changed)?;
+        let handlers = follow_handlers(&runner, &changed)?;
         let (turns, collecting) = (Turns::default(), RwLock::new(()));
-        Ok(Self(Arc::new(Inner { runner, cache, directory, turns, collecting })))
+        Ok(Self(Arc::new(Inner { runner, cache, directory, handlers, turns, collecting, changed })))
     }
 
     /// Whether pods can be attached, as last known. Plugins that have an opinion (STATUS) are asked again in the
@@ -55,6 +87,21 @@ impl Cni {
     /// What is missing.
     pub fn ready(&self) -> Readiness {
         self.0.directory.readiness()
+    }
+
+    /// As [`Cni::ready`], for the networks that pods of this handler are attached to.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn ready_for(&self, handler: &str) -> Readiness {
+        self.0.directory(handler).readiness()
+    }
+
+    /// Handlers with networks of their own, sorted, each with what [`Cni::config_json`] and [`Cni::ready`] say of
+    /// them.
+    pub fn handlers(&self) -> Vec<(&str, serde_json::Value, Readiness)> {
+        let describe = |directory: &Directory| info::describe(directory.config(), &directory.loaded().networks);
+        self.0.handlers.iter().map(|(name, d)| (name.as_str(), describe(d), d.readiness())).collect()
     }
 
     /// Follows readiness.
@@ -84,4 +131,40 @@ impl Cni {
     pub async fn attachment(&self, sandbox: &SandboxId) -> Result<Option<Attachment>> {
         Ok(self.0.cache.read(sandbox).await?.and_then(|record| record.attachment))
     }
+}
+
+impl Inner {
+    /// Where the networks of a handler's pods are configured.
+    pub(crate) fn directory(&self, handler: &str) -> &Directory {
+        self.handlers.get(handler).map_or(&self.directory, |own| own)
+    }
+
+    /// Every configured network: the node's first, then those of handlers that are not among them.
+    pub(crate) fn networks(&self) -> Vec<Network> {
+        let mut all = self.directory.loaded().networks.clone();
+        for directory in self.handlers.values() {
+            let own = directory.loaded();
+            let new: Vec<_> = own.networks.iter().filter(|n| !all.iter().any(|a| a.list == n.list)).cloned().collect();
+            all.extend(new);
+        }
+        all
+    }
+}
+
+fn follow_handlers(runner: &Runner, changed: &Arc<Notify>) -> Result<BTreeMap<String, Arc<Directory>>> {
+    let mut followed: BTreeMap<&HandlerNetworks, Arc<Directory>> = BTreeMap::new();
+    let mut handlers = BTreeMap::new();
+    for (name, networks) in &runner.config.handlers {
+        let directory = match followed.get(networks) {
+            Some(shared) => Arc::clone(shared),
+            None => {
+                let HandlerNetworks { conf_dir, max_conf_num } = networks.clone();
+                let config = CniConfig { conf_dir, max_conf_num, ..CniConfig::clone(&runner.config) };
+                Arc::new(Directory::follow(Runner { config: Arc::new(config) }, changed)?)
+            }
+        };
+        followed.insert(networks, Arc::clone(&directory));
+        handlers.insert(name.clone(), directory);
+    }
+    Ok(handlers)
 }

@@ -36,10 +36,11 @@ impl Cni {
     }
 }
 
-/// Stands in for a damaged record: plugins find most of what they made by the sandbox's ID.
+/// Stands in for a damaged record: plugins find most of what they made by the sandbox's ID. Which
+/// handler it had is not known any more, so every network is asked.
 fn substitute(inner: &Inner, sandbox: &SandboxId) -> Record {
     let args = format!("IgnoreUnknown=1;K8S_POD_INFRA_CONTAINER_ID={sandbox}");
-    Record::intent(Path::new(""), args, Default::default(), &inner.directory.loaded().networks)
+    Record::intent(Path::new(""), args, Default::default(), &inner.networks())
 }
 
 impl Inner {

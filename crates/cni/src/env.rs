@@ -80,6 +80,7 @@ pub(crate) mod tests {
         PodNetwork {
             sandbox: SandboxId::generate(),
             netns: "/proc/self/ns/net".into(),
+            handler: String::new(),
             namespace: namespace.into(),
             name: name.into(),
             uid: uid.into(),

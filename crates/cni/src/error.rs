@@ -134,6 +134,17 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The record store refused a record.
+    #[error("network record of sandbox {sandbox}: {source}")]
+    Store {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// Why.
+        source: cricket_store::Error,
+    },
+    /// The record store cannot be read.
+    #[error("read the network records: {0}")]
+    Records(#[source] cricket_store::Error),
     /// The sandbox already has a record: it must be deleted before it is added again.
     #[error("sandbox {0} already has a network record")]
     AlreadyAttached(SandboxId),
@@ -186,6 +197,7 @@ impl Kinded for Error {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
                 _ => ErrorKind::Internal,
             },
+            Self::Store { source, .. } | Self::Records(source) => source.kind(),
             Self::CorruptRecord { .. } => ErrorKind::DataLoss,
             Self::Several(errors) => errors.first().map_or(ErrorKind::Internal, Kinded::kind),
         }

@@ -18,9 +18,8 @@ impl Cni {
     pub async fn gc(&self, valid: &[SandboxId]) -> Result<()> {
         let inner = &*self.0;
         let _alone = inner.collecting.write().await;
-        let loaded = inner.directory.loaded();
-        let networks: Vec<_> =
-            loaded.networks.iter().filter(|n| n.list.version.has_status() && !n.list.disable_gc).collect();
+        let mut networks = inner.networks();
+        networks.retain(|n| n.list.version.has_status() && !n.list.disable_gc);
         if networks.is_empty() {
             return Ok(());
         }
@@ -28,7 +27,7 @@ impl Cni {
         let recorded = inner.cache.list().map_err(|source| Error::Cache { path, source })?;
         let existing: BTreeSet<_> = valid.iter().cloned().chain(recorded).collect();
         let (mut failures, no_args) = (Vec::new(), Default::default());
-        for network in networks {
+        for network in &networks {
             let keep = self.attachments(network, &existing).await;
             for plugin in &network.list.plugins {
                 let extra = [(VALID_ATTACHMENTS, keep.clone())];

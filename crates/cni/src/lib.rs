@@ -1,15 +1,15 @@
 //! Runs CNI plugins: networks, result cache, teardown (CNI specification 0.3.0 to 1.1.0).
 //!
 //! ```text
-//!   conf_dir ──watch──► list of networks ──► readiness (STATUS, binaries)
-//!                              │
+//!   conf_dir ──watch──► list of networks ──► readiness (STATUS, binaries)      the node's, and one for each
+//!                              │                                               handler with a directory of its own
 //!   ADD: intent in cache ─► plugins in order, result of one is prevResult of the next ─► result in cache
 //!   DEL: record in cache ─► every plugin of every network, backwards ─► record removed when all succeeded
 //! ```
 //!
-//! Invariants: a record is on disk before the first plugin of an ADD runs; teardown reads only that record, never
-//! the directory; whatever a plugin prints or how long it runs is bounded; operations on one sandbox take turns,
-//! those on different sandboxes run side by side, and GC excludes ADD and DEL.
+//! Invariants: a record is written before the first plugin of an ADD runs (`cache` says what survives what); teardown
+//! reads only that record, never the directory; whatever a plugin prints or how long it runs is bounded; operations on
+//! one sandbox take turns, those on different sandboxes run side by side, and GC excludes ADD and DEL.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod bandwidth;
 mod cache;
 mod check;
 mod cni;
+mod collect;
 mod conf;
 mod config;
 mod del;
@@ -26,6 +27,7 @@ mod env;
 mod error;
 mod gc;
 mod info;
+mod intent;
 mod invoke;
 mod list;
 mod pod;
@@ -41,11 +43,12 @@ mod watch;
 pub use attachment::{Attachment, Interface, InterfaceAddress};
 pub use bandwidth::Bandwidth;
 pub use cni::Cni;
-pub use config::CniConfig;
+pub use config::{CniConfig, HandlerNetworks};
 pub use error::{Error, PluginError, Verb};
 pub use pod::{Dns, PodNetwork, PortMapping, Protocol};
 pub use readiness::{NotReady, Readiness};
 pub use version::Version;
+pub use intent::Intent;
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -16,6 +16,8 @@ pub struct PodNetwork {
     pub sandbox: SandboxId,
     /// Its pinned network namespace: `CNI_NETNS`.
     pub netns: PathBuf,
+    /// The runtime handler it names, may be empty: see [`CniConfig::handlers`](crate::CniConfig::handlers).
+    pub handler: String,
     /// Kubernetes namespace.
     pub namespace: String,
     /// Pod name.

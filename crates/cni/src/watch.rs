@@ -38,6 +38,8 @@ struct Shared {
     readiness: watch::Sender<Readiness>,
     asked: Mutex<Instant>,
     ask: Notify,
+    /// Told when the networks have changed.
+    changed: Arc<Notify>,
 }
 
 impl Drop for Directory {
@@ -48,7 +50,7 @@ impl Drop for Directory {
 
 impl Directory {
     /// Loads once, then on every change until dropped.
-    pub(crate) fn follow(runner: Runner) -> Result<Self> {
+    pub(crate) fn follow(runner: Runner, changed: &Arc<Notify>) -> Result<Self> {
         let config = Arc::clone(&runner.config);
         let failed = |source| Error::Watch { path: config.conf_dir.clone(), source };
         let stream = Inotify::init().and_then(|i| i.into_event_stream(vec![0; 16 << 10])).map_err(failed)?;
@@ -66,6 +68,7 @@ impl Directory {
             readiness: watch::Sender::new(readiness),
             asked: Mutex::new(Instant::now()),
             ask: Notify::new(),
+            changed: Arc::clone(changed),
         });
         shared.store(loaded);
         let task = tokio::spawn(run(Arc::clone(&shared), stream, way)).abort_handle();
@@ -74,6 +77,11 @@ impl Directory {
 
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
         self.shared.loaded()
+    }
+
+    /// What it was opened with.
+    pub(crate) fn config(&self) -> &CniConfig {
+        &self.shared.runner.config
     }
 
     /// As last known; has the plugins asked again when that is long ago.
@@ -127,6 +135,7 @@ impl Shared {
         let changed = *loaded != *self.loaded();
         if changed {
             self.store(loaded);
+            self.changed.notify_one();
         }
         changed || old != programs
     }

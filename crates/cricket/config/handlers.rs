@@ -36,7 +36,7 @@ fn handler(r: &mut Reader, runtimes: &[&str], name: String) -> Result<HandlerCon
         snapshotter: r.optional(&table, "snapshotter")?.unwrap_or_default(),
         sandboxer: r.optional(&table, "sandboxer")?.or(former).unwrap_or_default(),
         name: name.clone(),
-        // `cni_conf_dir` and `cni_max_conf_num` are not used yet, and therefore not taken: they are listed.
-        ..HandlerConfig::default()
+        cni_conf_dir: r.optional(&table, "cni_conf_dir")?.unwrap_or_default(),
+        cni_max_conf_num: r.optional(&table, "cni_max_conf_num")?.unwrap_or_default(),
     })
 }

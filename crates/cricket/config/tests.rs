@@ -221,6 +221,21 @@ fn imports_are_followed_and_later_files_count() {
 }
 
 #[test]
+fn a_handlers_networks_are_its_own_with_the_nodes_number_unless_it_has_one() {
+    let handlers = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes";
+    let node = Node::new(&format!(
+        "[plugins.'io.containerd.cri.v1.runtime'.cni]\nmax_conf_num = 3\n\
+         [{handlers}.a]\ncni_conf_dir = '/a'\n[{handlers}.b]\ncni_conf_dir = '/b'\ncni_max_conf_num = 7\n\
+         [{handlers}.c]\ncni_max_conf_num = 9\n"
+    ));
+    let config = node.load().expect("valid");
+    assert_eq!(keys(&config), Vec::<&str>::new());
+    let own = crate::serve::cni_config(&config).handlers;
+    let own: Vec<_> = own.iter().map(|(name, n)| (name.as_str(), n.conf_dir.to_str(), n.max_conf_num)).collect();
+    assert_eq!(own, [("a", Some("/a"), 3), ("b", Some("/b"), 7)]);
+}
+
+#[test]
 fn bounds() {
     let node = Node::new(&format!("# {}\n", "x".repeat(1 << 20)));
     assert!(node.error().contains("larger than"));

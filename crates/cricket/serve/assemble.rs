@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cricket_cgroup::Hierarchies;
-use cricket_cni::{Cni, CniConfig};
+use cricket_cni::{Cni, CniConfig, HandlerNetworks};
 use cricket_image::{ImageStore, ImageStoreConfig};
 use cricket_pod::{Host, PodsConfig, Shared};
 use cricket_runtime::handlers::{CgroupDriver, Handlers};
@@ -95,7 +95,12 @@ pub(crate) fn image_config(config: &Config) -> ImageStoreConfig {
 
 /// How the network plugins are run.
 pub(crate) fn cni_config(config: &Config) -> CniConfig {
+    let own = config.handlers.iter().filter(|h| !h.cni_conf_dir.is_empty()).map(|h| {
+        let max_conf_num = if h.cni_max_conf_num == 0 { config.cni.max_conf_num } else { h.cni_max_conf_num };
+        (h.name.clone(), HandlerNetworks { conf_dir: (&h.cni_conf_dir).into(), max_conf_num })
+    });
     CniConfig {
+        handlers: own.collect(),
         conf_dir: config.cni.conf_dir.clone(),
         bin_dirs: config.cni.bin_dirs.clone(),
         max_conf_num: config.cni.max_conf_num,

@@ -389,4 +389,6 @@ async fn sweep(shared: &Arc<Shared>, known: &HashSet<SandboxId>) {
             tracing::warn!(pod = %id, error = %e, "network not torn down");
         }
     }
+    // Only now: what was just detached is no garbage of the plugins any more.
+    shared.cni.collect_in_background(known.iter().cloned().collect());
 }

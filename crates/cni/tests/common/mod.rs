@@ -71,6 +71,7 @@ impl Lab {
             bin_dirs: vec![self.path("bin")],
             max_conf_num: 0,
             cache_dir: self.path("cache"),
+            handlers: Default::default(),
             timeout: Duration::from_secs(30),
         }
     }
@@ -102,6 +103,7 @@ pub(crate) fn pod() -> PodNetwork {
     PodNetwork {
         sandbox: SandboxId::generate(),
         netns: NETNS.into(),
+        handler: String::new(),
         namespace: "default".into(),
         name: "web-0".into(),
         uid: "0a1b".into(),

@@ -15,7 +15,12 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// `InvalidArgument` for a port, address or bandwidth that makes no sense.
-pub(super) fn pod_network(id: &SandboxId, netns: &Path, config: &v1::PodSandboxConfig) -> Result<PodNetwork> {
+pub(super) fn pod_network(
+    id: &SandboxId,
+    netns: &Path,
+    handler: &str,
+    config: &v1::PodSandboxConfig,
+) -> Result<PodNetwork> {
     let metadata = config.metadata.clone().unwrap_or_default();
     let annotations: BTreeMap<String, String> = config.annotations.clone().into_iter().collect();
     let bandwidth =
@@ -29,6 +34,7 @@ pub(super) fn pod_network(id: &SandboxId, netns: &Path, config: &v1::PodSandboxC
     Ok(PodNetwork {
         sandbox: id.clone(),
         netns: netns.to_owned(),
+        handler: handler.to_owned(),
         namespace: metadata.namespace,
         name: metadata.name,
         uid: metadata.uid,
@@ -80,13 +86,13 @@ mod tests {
             ..Default::default()
         };
         let id = SandboxId::generate();
-        let network = pod_network(&id, Path::new("/x"), &config).expect("valid");
+        let network = pod_network(&id, Path::new("/x"), "", &config).expect("valid");
         assert_eq!(network.port_mappings.len(), 1);
         assert_eq!(network.port_mappings[0].protocol, Protocol::Udp);
         let bad = v1::PodSandboxConfig {
             port_mappings: vec![v1::PortMapping { host_port: 70000, container_port: 80, ..Default::default() }],
             ..Default::default()
         };
-        assert!(pod_network(&id, Path::new("/x"), &bad).is_err());
+        assert!(pod_network(&id, Path::new("/x"), "", &bad).is_err());
     }
 }

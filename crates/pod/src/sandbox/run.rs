@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use cricket_cni::Attachment;
+use cricket_cni::{Attachment, Intent};
 use cricket_cri_api::v1;
 use cricket_model::{ErrorKind, SandboxId};
 use cricket_process::fault::point;
@@ -34,7 +34,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
     let id = SandboxId::generate();
     let netns = (!host_network(&config)).then(|| shared.config.netns_dir.join(format!("cni-{}", uuid::Uuid::new_v4())));
     if netns.is_some() {
-        shared.cni.ready().map_err(|e| Error::new(ErrorKind::Unavailable, e))?;
+        shared.cni.ready_for(&handler).map_err(|e| Error::new(ErrorKind::Unavailable, e))?;
     }
     let record = PodRecord {
         sandbox: SandboxRecord {
@@ -110,6 +110,7 @@ async fn make(
         blocking("make namespaces", move || namespaces::make(&config, netns.as_deref(), &hostname, &sysctls)).await?
     };
     point("sandbox.netns");
+    let intent = intent(shared, &record.sandbox)?;
     let (tx, events) = mpsc::unbounded_channel();
     let files = {
         let (dir, config, host) = (dir.clone(), config.clone(), shared.host.name.clone());
@@ -118,14 +119,13 @@ async fn make(
     let commit = async {
         let mut batch = Batch::new();
         batch.put(id.as_str(), &record).map_err(|e| Error::from_kinded("encode the pod's record", &e))?;
+        if let Some(intent) = &intent {
+            intent.record_in(&mut batch).map_err(|e| Error::from_kinded("encode the pod's network", &e))?;
+        }
         shared.store.commit(batch).await.map_err(|e| Error::from_kinded("commit the pod's record", &e))
     };
-    let (attached, held, (), ()) = tokio::try_join!(
-        attach(shared, &id, netns.as_deref(), &config),
-        monitor(shared, &id, &dir, made, tx),
-        files,
-        commit
-    )?;
+    let (attached, held, (), ()) =
+        tokio::try_join!(attach(shared, intent.clone()), monitor(shared, &id, &dir, made, tx), files, commit)?;
     point("sandbox.attached");
     record.sandbox.network = attached;
     let (monitor, held) = held;
@@ -140,15 +140,17 @@ async fn make(
     Ok(driver)
 }
 
-async fn attach(
-    shared: &Shared,
-    id: &SandboxId,
-    netns: Option<&Path>,
-    config: &v1::PodSandboxConfig,
-) -> Result<Option<Attachment>> {
-    let Some(netns) = netns else { return Ok(None) };
-    let pod = network::pod_network(id, netns, config)?;
-    let attachment = shared.cni.add(&pod).await.map_err(|e| Error::from_kinded("set up the pod's network", &e))?;
+/// Which networks the pod is going to be attached to; none with the host's.
+fn intent(shared: &Shared, sandbox: &SandboxRecord) -> Result<Option<Intent>> {
+    let Some(netns) = &sandbox.netns else { return Ok(None) };
+    let pod = network::pod_network(&sandbox.id, netns, &sandbox.handler, &sandbox.config.0)?;
+    shared.cni.intend(pod).map(Some).map_err(|e| Error::from_kinded("set up the pod's network", &e))
+}
+
+async fn attach(shared: &Shared, intent: Option<Intent>) -> Result<Option<Attachment>> {
+    let Some(intent) = intent else { return Ok(None) };
+    let attachment =
+        shared.cni.add_intended(intent).await.map_err(|e| Error::from_kinded("set up the pod's network", &e))?;
     if attachment.ips.is_empty() {
         return Err(Error::new(ErrorKind::Internal, "the network plugins gave the pod no address"));
     }

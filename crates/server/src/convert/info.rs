@@ -71,12 +71,21 @@ pub(crate) fn image(image: &Image) -> HashMap<String, String> {
 /// The runtime's own, with `config` and `cniconfig` as keys of their own.
 pub(crate) fn status(service: &Service) -> HashMap<String, String> {
     let shared = service.0.pods.shared();
-    let last = shared.cni.ready().err().map_or_else(|| "OK".to_owned(), |e| e.to_string());
-    HashMap::from([
+    let mut info = HashMap::from([
         ("config".to_owned(), service.0.config.config.to_string()),
         ("cniconfig".to_owned(), shared.cni.config_json().to_string()),
-        ("lastCNILoadStatus".to_owned(), last),
-    ])
+        ("lastCNILoadStatus".to_owned(), said(shared.cni.ready())),
+    ]);
+    // Handlers with networks of their own: what the keys without a name say of the node's.
+    for (name, networks, readiness) in shared.cni.handlers() {
+        info.insert(format!("cniconfig.{name}"), networks.to_string());
+        info.insert(format!("lastCNILoadStatus.{name}"), said(readiness));
+    }
+    info
+}
+
+fn said(readiness: Result<(), impl std::fmt::Display>) -> String {
+    readiness.err().map_or_else(|| "OK".to_owned(), |e| e.to_string())
 }
 
 fn sandbox_config(c: &v1::PodSandboxConfig) -> Value {

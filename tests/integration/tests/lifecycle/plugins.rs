@@ -148,3 +148,68 @@ async fn a_plugin_that_fails_leaves_no_pod_and_its_words() -> Result<()> {
     assert!(cri.pods().await?.is_empty());
     node.daemon.assert_no_leaks(Duration::from_secs(5))
 }
+
+/// A plugin that answers with this address and notes `COMMAND SANDBOX` in `calls`.
+fn install(node: &Node, name: &str, ip: &str) -> Result<()> {
+    let calls = node.daemon.home().join("calls");
+    let result = json!({ "cniVersion": "1.0.0", "ips": [{ "address": format!("{ip}/24") }] });
+    let text = format!(
+        "#!/bin/sh\ncat >/dev/null\necho {name} $CNI_COMMAND $CNI_CONTAINERID >> {}\n\
+         [ $CNI_COMMAND != ADD ] || echo '{result}'\n",
+        calls.display()
+    );
+    let plugin = node.daemon.plugins().join(name);
+    std::fs::write(&plugin, text)?;
+    Ok(std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755))?)
+}
+
+#[tokio::test]
+async fn a_handler_with_a_directory_of_its_own_has_a_network_of_its_own() -> Result<()> {
+    let mut node = Node::start().await?;
+    let own = node.daemon.home().join("own.d");
+    std::fs::create_dir(&own)?;
+    let table = format!(
+        "\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.gpu]\nruntime_type = 'io.cricket.youki.v1'\n\
+         cni_conf_dir = {:?}\ncni_max_conf_num = 1\n",
+        own.display().to_string()
+    );
+    let config = std::fs::read_to_string(node.daemon.config())?;
+    std::fs::write(node.daemon.config(), format!("{config}{table}"))?;
+    install(&node, "nodes", "10.255.2.2")?;
+    install(&node, "handlers", "10.255.3.2")?;
+    node.daemon.network().write(&[json!({ "type": "nodes" })])?;
+    node.daemon.kill_and_launch()?;
+    let log = node.daemon.log();
+    let unused: Vec<_> = log.lines().filter(|line| line.contains("cni_conf_dir")).collect();
+    assert!(unused.is_empty(), "listed as unused: {unused:?}");
+
+    let cri = node.daemon.cri().await?;
+    // Its directory is empty: the node is ready, only this handler's pods are refused.
+    cri.run_pod(&node.daemon.pod("plain")).await?;
+    let error = cri.run_pod_with(&node.daemon.pod("early"), "gpu").await.expect_err("no network");
+    assert!(error.message().contains("own.d"), "{error}");
+    let list = json!({ "cniVersion": "1.0.0", "name": "own", "plugins": [{ "type": "handlers" }] });
+    std::fs::write(own.join("10-own.conflist"), list.to_string())?;
+    crate::support::until("the handler's network to count", || async {
+        let status = cri.runtime().status(v1::StatusRequest { verbose: true }).await?.into_inner();
+        let shown = status.info.get("cniconfig.gpu").is_some_and(|text| text.contains("handlers"));
+        Ok(shown && status.info.get("lastCNILoadStatus.gpu").is_some_and(|text| text == "OK"))
+    })
+    .await?;
+    let (pod, plain) = (node.daemon.pod("own"), node.daemon.pod("nodes"));
+    let (id, other) = (cri.run_pod_with(&pod, "gpu").await?, cri.run_pod(&plain).await?);
+    assert_eq!(cri.pod(&id).await?.network.context("a network")?.ip, "10.255.3.2");
+    assert_eq!(cri.pod(&other).await?.network.context("a network")?.ip, "10.255.2.2");
+    // The handler leaves the configuration while its pod runs.
+    std::fs::write(node.daemon.config(), config)?;
+    std::fs::remove_dir_all(&own)?;
+    node.daemon.kill_and_launch()?;
+    let cri = node.daemon.cri().await?;
+    cri.remove_all_pods().await?;
+    let calls = std::fs::read_to_string(node.daemon.home().join("calls"))?;
+    for line in [format!("handlers DEL {id}"), format!("nodes DEL {other}")] {
+        assert!(calls.lines().any(|l| l == line), "{line} is not in {calls}");
+    }
+    assert!(!calls.contains(&format!("nodes DEL {id}")), "{calls}");
+    node.daemon.assert_no_leaks(Duration::from_secs(5))
+}
