@@ -60,14 +60,12 @@ impl Cgroup {
         Ok(fds)
     }
 
-    /// The files of the hierarchies that carry no v1 controller (`name=systemd`, the unified one) through which a
-    /// process joins on a v1 host by writing `0`. OCI runtimes leave these out on such hosts. Empty on v2.
-    pub fn bare_tasks_files(&self) -> Vec<PathBuf> {
-        if self.hierarchies.version() == Version::V2 {
-            return Vec::new();
+    /// v1: its directory in the unified hierarchy beside, if the host has one. `None` on v2.
+    pub fn unified_directory(&self) -> Option<PathBuf> {
+        match self.hierarchies.version() {
+            Version::V2 => None,
+            Version::V1 => self.hierarchies.unified().map(|h| self.path.under(&h.mount)),
         }
-        let bare = self.hierarchies.all().iter().filter(|h| h.kind == Kind::V2 || h.kind == Kind::V1(vec![]));
-        bare.map(|h| self.path.under(&h.mount).join(join_file(&h.kind))).collect()
     }
 
     /// Its directory in the hierarchy that answers for its processes: v1's `pids`, v2's only one.
@@ -109,15 +107,6 @@ impl Cgroup {
             Some(h) => self.path.under(&h.mount),
             None => PathBuf::from(self.path.as_str()),
         }
-    }
-}
-
-/// The file through which one process joins. The unified hierarchy has no `tasks`, and `cgroup.threads` would make
-/// the cgroup threaded.
-fn join_file(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::V1(_) => "tasks",
-        Kind::V2 => "cgroup.procs",
     }
 }
 

@@ -9,11 +9,12 @@
 //! helper did not exit with 0 kills the container's control group: an init that waits for its start may be in it. It
 //! dies with its parent, so that nothing enters that group after such a kill.
 
+mod console;
+mod container;
 mod error;
 mod oci_cli;
 mod report;
 mod sys;
-mod youki;
 
 use std::fs::File;
 use std::io::Read;
@@ -57,7 +58,7 @@ fn read_config() -> Result<LaunchConfig, Error> {
 
 fn run(config: LaunchConfig, reporter: &mut Reporter) -> Result<(), Error> {
     match config {
-        LaunchConfig::Youki(config) => youki::run(&config, reporter),
+        LaunchConfig::Youki(config) => container::run(&config, reporter),
         LaunchConfig::OciCli(config) => oci_cli::run(&config, reporter),
     }
 }

@@ -15,9 +15,9 @@ use cricket_process::Pidfd;
 use cricket_wire::helper::NO_PROCESS;
 use cricket_wire::launch_config::{OciAction, OciCliConfig, SYSTEM_PATH};
 
+use crate::console::Console;
 use crate::error::Error;
 use crate::report::Reporter;
-use crate::youki::Console;
 
 /// Most of a runtime's log that is read.
 const MAX_LOG: u64 = 64 * 1024;

@@ -16,23 +16,25 @@ pub const SYSTEM_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/s
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum LaunchConfig {
-    /// Make and start a container with libcontainer.
+    /// Make and start a container of this kernel's namespaces.
     Youki(Box<YoukiConfig>),
     /// Run an OCI runtime's command line.
     OciCli(Box<OciCliConfig>),
 }
 
-/// A container for libcontainer.
+/// A container that the helper makes itself.
+///
+/// What `config.json` says is done or refused. User namespaces: a `linux.namespaces` entry `user` with a path is
+/// joined, one without is made from `linux.uidMappings` and `gidMappings`; these are needed in both cases, for the
+/// owner of stdio. ID-mapped mounts: `uidMappings` and `gidMappings` of a mount, or the option `idmap` (`ridmap`: with
+/// all mounts below), which takes the container's user namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct YoukiConfig {
     /// The container's ID: one file name.
     pub id: String,
-    /// The directory with `config.json`, private to the daemon. The helper makes its own files below it and removes
-    /// them before it ends.
+    /// The directory with `config.json`, private to the daemon.
     pub bundle: PathBuf,
-    /// Where libcontainer keeps its state while the helper runs; nothing is left there.
-    pub root: PathBuf,
     /// `process.terminal` is set: a terminal is made, and its master comes with the report.
     #[serde(default)]
     pub terminal: bool,
@@ -41,26 +43,32 @@ pub struct YoukiConfig {
     pub no_pivot: bool,
     /// The container's control group, which the daemon has made and limited.
     pub cgroup: LaunchCgroup,
-    /// The compiled profile. With it the helper ignores the one in `config.json`; without it libcontainer compiles
-    /// that one.
+    /// The compiled profile, used in place of the one in `config.json`, which is refused without it.
     #[serde(default)]
     pub seccomp: Option<SeccompConfig>,
+    /// The pod's user namespace as a descriptor, in place of one in `config.json`.
+    #[serde(default)]
+    pub user_namespace_fd: Option<i32>,
+    /// The root file system's IDs are mapped by the container's user namespace. Its file system has to support that
+    /// (overlayfs does not: there the layers are mapped before it is mounted).
+    #[serde(default)]
+    pub map_root: bool,
 }
 
 /// The container's control group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LaunchCgroup {
-    /// v1: the container's directory in each hierarchy. A mount of type `cgroup` in `config.json` becomes a bind
-    /// mount of each. Empty on v2.
+    /// v1: the container's directory in each hierarchy: joined, given the device rules, and shown where `config.json` has
+    /// a mount of type `cgroup`. Empty on v2.
     #[serde(default)]
     pub v1_directories: Vec<CgroupDirectory>,
-    /// v2: the container's directory, to which the helper attaches the device rules. `None` on v1.
+    /// v2: the container's directory: joined, given the device rules. `None` on v1.
     #[serde(default)]
     pub v2_directory: Option<PathBuf>,
-    /// Files of hierarchies that libcontainer does not join; the helper writes `0` to each before it begins.
+    /// v1: the container's directory in the unified hierarchy beside, if there is one; joined only.
     #[serde(default)]
-    pub tasks_files: Vec<PathBuf>,
+    pub unified_directory: Option<PathBuf>,
 }
 
 /// A v1 hierarchy's directory of a container.
@@ -126,9 +134,9 @@ mod tests {
         }));
         let json = serde_json::to_string(&config).expect("serialises");
         assert_eq!(serde_json::from_str::<LaunchConfig>(&json).expect("parses"), config);
-        let youki = r#"{"kind":"youki","id":"a","bundle":"/b","root":"/r","cgroup":{}}"#;
+        let youki = r#"{"kind":"youki","id":"a","bundle":"/b","cgroup":{}}"#;
         assert!(serde_json::from_str::<LaunchConfig>(youki).is_ok());
-        let typo = r#"{"kind":"youki","id":"a","bundle":"/b","root":"/r","cgroup":{},"terminall":true}"#;
+        let typo = r#"{"kind":"youki","id":"a","bundle":"/b","cgroup":{},"terminall":true}"#;
         assert!(serde_json::from_str::<LaunchConfig>(typo).is_err());
     }
 }

@@ -95,15 +95,16 @@ impl Fixture {
         LaunchConfig::Youki(Box::new(YoukiConfig {
             id: self.id.clone(),
             bundle: self.dir.path().to_owned(),
-            root: self.dir.path().join("state"),
             terminal: self.terminal,
             no_pivot: false,
             cgroup: LaunchCgroup {
                 v1_directories: directories.map(|(name, directory)| CgroupDirectory { name, directory }).collect(),
                 v2_directory: self.cgroup.v2_directory(),
-                tasks_files: self.cgroup.bare_tasks_files(),
+                unified_directory: self.cgroup.unified_directory(),
             },
             seccomp: self.seccomp.as_ref().map(|_| SeccompConfig { program_fd: 5, flags: 0 }),
+            user_namespace_fd: None,
+            map_root: false,
         }))
     }
 

@@ -112,7 +112,8 @@ fn orders() {
     let handlers = handlers(&[crun, entry("runc", RUNC_TYPE)], "");
     let LaunchConfig::Youki(youki) = handlers.get("").expect("default").launch_config(&input) else { panic!("kind") };
     assert_eq!(youki.cgroup.v1_directories[0].directory, Path::new("/cg/memory/pod/c"));
-    assert_eq!(youki.cgroup.tasks_files, [Path::new("/cg/systemd/pod/c/tasks")]);
+    assert_eq!(youki.cgroup.v1_directories[1].directory, Path::new("/cg/systemd/pod/c"));
+    assert_eq!(youki.cgroup.unified_directory, None);
     assert!(handlers.get("").expect("default").delete_config("abc", input.bundle, input.state).is_none());
     let LaunchConfig::OciCli(cli) = handlers.get("crun").expect("crun").launch_config(&input) else { panic!("kind") };
     assert_eq!((cli.binary.as_str(), cli.root.as_path()), ("/opt/crun", Path::new("/run/cricket/oci/crun")));

@@ -1,4 +1,4 @@
-//! The default handler: libcontainer in the launch helper, no binary on the node.
+//! The default handler: the launch helper itself, over libcontainer's parts; no binary on the node.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ impl Youki {
     }
 }
 
-/// What libcontainer does on every kernel that cricket runs on.
+/// What the helper does on every kernel that cricket runs on.
 const FEATURES: Features = Features { user_namespaces: false, recursive_read_only_mounts: true };
 
 impl Handler for Youki {
@@ -50,19 +50,20 @@ impl Handler for Youki {
         LaunchConfig::Youki(Box::new(YoukiConfig {
             id: input.id.to_owned(),
             bundle: input.bundle.to_owned(),
-            root: self.state_dir(input.state),
             terminal: input.terminal,
             no_pivot: input.no_pivot,
             cgroup: LaunchCgroup {
                 v1_directories: directories.map(|(name, directory)| CgroupDirectory { name, directory }).collect(),
                 v2_directory: input.cgroup.v2_directory(),
-                tasks_files: input.cgroup.bare_tasks_files(),
+                unified_directory: input.cgroup.unified_directory(),
             },
             seccomp: input.seccomp.clone(),
+            user_namespace_fd: None,
+            map_root: false,
         }))
     }
 
-    /// The helper removes libcontainer's state before it ends.
+    /// The helper keeps nothing.
     fn delete_config(&self, _id: &str, _bundle: &Path, _state: &Path) -> Option<LaunchConfig> {
         None
     }

@@ -1,12 +1,13 @@
-//! Device rules on cgroup v2, which has no files for them: a BPF program on the container's cgroup decides
-//! (kernel's cgroup-v2.rst, "Device controller"). libcontainer does that only with a C library that this build leaves
-//! out, and says nothing when it does not.
+//! Device rules: on v1 lines for the container's cgroup; v2 has no files for them, and a BPF program on the cgroup
+//! decides (kernel's cgroup-v2.rst, "Device controller").
 //!
 //! The last rule that matches decides; without any it is "no". The devices that every container has come last, as with
 //! runc: any node may be made, and those of the standard set may be opened.
 
+use std::fs;
 use std::path::Path;
 
+use cricket_wire::launch_config::LaunchCgroup;
 use libcontainer::oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::fs::{Mode, OFlags};
 
@@ -32,9 +33,20 @@ struct Rule {
     minor: Option<i32>,
 }
 
-/// Attaches the rules to the cgroup.
-pub(super) fn restrict(cgroup: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+/// Gives the rules to the container's cgroup.
+pub(super) fn restrict(cgroup: &LaunchCgroup, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
     let rules: Vec<Rule> = rules.iter().map(Rule::of).collect::<Result<Vec<_>, _>>()?;
+    if let Some(directory) = &cgroup.v2_directory {
+        return attach(directory, rules);
+    }
+    let has = |name: &str| name.split(',').any(|controller| controller == "devices");
+    match cgroup.v1_directories.iter().find(|own| has(&own.name)) {
+        Some(own) => rules.into_iter().chain(standard()).try_for_each(|rule| rule.write(&own.directory)),
+        None => Ok(()),
+    }
+}
+
+fn attach(cgroup: &Path, rules: Vec<Rule>) -> Result<(), Error> {
     let program = compile(rules.into_iter().chain(standard()));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(cgroup, flags, Mode::empty())
@@ -76,6 +88,29 @@ impl Rule {
             };
         }
         Ok(Self { allow: spec.allow(), kind, access, major: number(spec.major())?, minor: number(spec.minor())? })
+    }
+
+    /// v1: what is allowed and denied so far is changed by each rule (kernel's cgroup-v1/devices.rst).
+    fn write(self, cgroup: &Path) -> Result<(), Error> {
+        let file = cgroup.join(if self.allow { "devices.allow" } else { "devices.deny" });
+        for line in self.lines() {
+            fs::write(&file, &line).map_err(|e| Error::io(format!("write {line:?} to {}", file.display()), e))?;
+        }
+        Ok(())
+    }
+
+    /// `a` means all devices whatever follows, so that a rule for both kinds with numbers is two.
+    fn lines(self) -> Vec<String> {
+        let number = |n: Option<i32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
+        let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+        let access: String = letters.into_iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, l)| l).collect();
+        let line = |kind: char| format!("{kind} {}:{} {access}", number(self.major), number(self.minor));
+        match self.kind {
+            Some(BLOCK) => vec![line('b')],
+            Some(_) => vec![line('c')],
+            None if self.access == ALL && self.major.is_none() && self.minor.is_none() => vec!["a".to_owned()],
+            None => vec![line('b'), line('c')],
+        }
     }
 
     /// Instructions that answer if the rule matches and go on behind themselves if not.
@@ -143,7 +178,6 @@ fn compile(rules: impl Iterator<Item = Rule>) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::io::Write;
     use std::process::{Command, Stdio};
 
@@ -157,7 +191,8 @@ mod tests {
         let group = Cgroup::create(&hierarchies, &path).expect("create");
         let dir = path.under(&unified.mount);
         let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(rules).expect("rules");
-        restrict(&dir, &rules).expect("restrict");
+        let cgroup = LaunchCgroup { v2_directory: Some(dir.clone()), ..Default::default() };
+        restrict(&cgroup, &rules).expect("restrict");
         let script = "read go; for d in null zero fuse kmsg; do (: < /dev/$d) 2>/dev/null && echo r:$d; \
                       (: >> /dev/$d) 2>/dev/null && echo w:$d; done; true";
         let mut child = Command::new("/bin/sh")
@@ -190,6 +225,15 @@ mod tests {
         let but = r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":10,"access":"w"}]"#;
         check("but", but, &format!("{standard} r:fuse r:kmsg w:kmsg"));
         check("block", r#"[{"allow":true,"type":"b","access":"rwm"}]"#, standard);
+    }
+
+    #[test]
+    fn lines_of_version_1() {
+        let lines = |rule: &str| Rule::of(&serde_json::from_str(rule).expect("parses")).expect("rule").lines();
+        assert_eq!(lines(r#"{"allow":false,"access":"rwm"}"#), ["a"]);
+        assert_eq!(lines(r#"{"allow":true,"type":"c","major":10,"access":"rw"}"#), ["c 10:* rw"]);
+        assert_eq!(lines(r#"{"allow":true,"type":"b","major":8,"minor":1,"access":"mr"}"#), ["b 8:1 rm"]);
+        assert_eq!(lines(r#"{"allow":true,"access":"m"}"#), ["b *:* m", "c *:* m"]);
     }
 
     #[test]

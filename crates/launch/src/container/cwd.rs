@@ -6,41 +6,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use cricket_process::rooted::{open_in_root, open_root};
-use libcontainer::oci_spec::runtime::Spec;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, mkdirat};
 use rustix::io::Errno;
 
 use crate::error::Error;
 
-/// Makes the working directory in a root file system that is not mounted yet, for its owner: a read-only root could
-/// not be written to later. One below a mount is the executor's to make.
-pub(super) fn make_in_rootfs(spec: &Spec, rootfs: &Path) -> Result<(), Error> {
-    let Some(process) = spec.process() else { return Ok(()) };
-    let cwd = process.cwd();
-    let is_covered = spec.mounts().iter().flatten().any(|m| cwd.starts_with(m.destination()));
-    if is_covered {
-        return Ok(());
-    }
-    let root = open_root(rootfs).map_err(|e| Error::io(format!("open {}", rootfs.display()), e))?;
-    let owner = (process.user().uid(), process.user().gid());
-    match make(root.as_fd(), cwd, owner) {
-        // An image that is read-only here: the executor finds out whether it is there.
-        Err(e) if e.raw_os_error() == Some(libc::EROFS) => Ok(()),
-        done => done.map(drop).map_err(|e| failed(cwd, &e)),
-    }
-}
-
-/// Enters the working directory in the container, which is the process's root now; makes it where it is missing.
-pub(super) fn enter(cwd: &Path, owner: (u32, u32)) -> Result<(), Error> {
+/// Enters the working directory in the container, which is the process's root now; makes it where it is missing, for
+/// its owner. False where that is not permitted: as the container's user it may be.
+pub(super) fn enter(cwd: &Path, owner: (u32, u32)) -> Result<bool, Error> {
     let root = open_root(Path::new("/")).map_err(|e| Error::io("open the root", e))?;
-    let dir = make(root.as_fd(), cwd, owner).map_err(|e| failed(cwd, &e))?;
-    rustix::process::fchdir(&dir).map_err(|e| failed(cwd, &e.into()))?;
+    let entered = make(root.as_fd(), cwd, owner).and_then(|dir| Ok(rustix::process::fchdir(&dir)?));
+    match entered {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+        Err(e) => return Err(failed(cwd, &e)),
+    }
     // The kernel says so when the directory is outside of the root (CVE-2024-21626).
     let here = rustix::process::getcwd(Vec::new()).map_err(|e| failed(cwd, &e.into()))?;
     if here.as_bytes().first() != Some(&b'/') {
         return Err(Error::content(format!("the working directory {} is outside of the container", cwd.display())));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn failed(cwd: &Path, error: &io::Error) -> Error {

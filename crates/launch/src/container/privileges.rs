@@ -74,6 +74,13 @@ impl CapSets {
     }
 }
 
+/// Makes every permitted capability effective again: becoming a user who is not root took that away.
+pub(super) fn raise() -> Result<(), Error> {
+    let failed = |e| Error::io("change the effective capabilities", e);
+    let now = rustix::thread::capabilities(None).map_err(failed)?;
+    set_capabilities(None, CapabilitySets { effective: now.permitted, ..now }).map_err(failed)
+}
+
 /// Reads the compiled profile that came with the configuration.
 pub(super) fn read_program(config: Option<&SeccompConfig>) -> Result<Option<(Program, u32)>, Error> {
     let Some(config) = config else { return Ok(None) };

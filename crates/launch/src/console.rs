@@ -1,4 +1,4 @@
-//! The terminal's master, which libcontainer sends to a console socket.
+//! A console socket, to which an OCI runtime sends the master of a terminal.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
