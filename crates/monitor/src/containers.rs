@@ -78,6 +78,10 @@ pub(crate) struct Container {
     adopted: bool,
     /// The log thread has it.
     pub(crate) has_output: bool,
+    /// Sessions that are attached.
+    pub(crate) sessions: u32,
+    /// Its standard input ends with a session that has attached to it.
+    pub(crate) stdin_claimed: bool,
 }
 
 impl Container {
@@ -92,6 +96,8 @@ impl Container {
             finished_at: 0,
             adopted: false,
             has_output,
+            sessions: 0,
+            stdin_claimed: false,
         }
     }
 

@@ -4,7 +4,7 @@
 //! daemon ══ requests ══▶ main thread: epoll over listener, connections, SIGCHLD, pidfds, report sockets, deadlines
 //!                          │ starts helpers, reaps children, writes exit records, kills, answers
 //!                          ▼ commands ▲ notes
-//!                        log thread: epoll over the containers' pipes and terminals → log files
+//!                        log thread: epoll over the containers' pipes and terminals → log files, attached sessions
 //! ```
 //!
 //! Invariants:
@@ -14,6 +14,7 @@
 //! - an init is reaped after its exit record is written, and reported after it is reaped;
 //! - a connection that ends takes its execs with it and nothing else.
 
+mod attach;
 mod cgroup;
 mod clients;
 mod containers;

@@ -22,17 +22,17 @@ use crate::supervisor::Supervisor;
 const MAX_HELD: usize = 32;
 
 /// Why a request is not carried out.
-type Refusal = (Code, String);
+pub(crate) type Refusal = (Code, String);
 /// What is answered now; `None`: the answer comes later.
-type Answer = Result<Option<(ResponseKind, Vec<Arc<OwnedFd>>)>, Refusal>;
+pub(crate) type Answer = Result<Option<(ResponseKind, Vec<Arc<OwnedFd>>)>, Refusal>;
 
 const DONE: ResponseKind = ResponseKind::Done(Empty {});
 
-fn invalid(message: impl Into<String>) -> Refusal {
+pub(crate) fn invalid(message: impl Into<String>) -> Refusal {
     (Code::Invalid, message.into())
 }
 
-fn host(what: &str) -> impl FnOnce(io::Error) -> Refusal {
+pub(crate) fn host(what: &str) -> impl FnOnce(io::Error) -> Refusal {
     move |error| (Code::Host, format!("{what}: {error}"))
 }
 
@@ -69,7 +69,7 @@ impl Supervisor {
             Some(RequestKind::Leave(_)) => self.leave(),
             Some(RequestKind::Handles(named)) => self.handles(&named.container_id),
             Some(RequestKind::CloseStdin(named)) => self.close_stdin(&named.container_id),
-            Some(RequestKind::Attach(_)) => Err((Code::Unknown, "sessions are not served yet".to_owned())),
+            Some(RequestKind::Attach(attach)) => self.attach(client, id, &attach, fds),
         };
         match answer {
             Ok(Some((kind, fds))) => self.answer(client, id, kind, fds),
@@ -78,7 +78,7 @@ impl Supervisor {
         }
     }
 
-    fn find(&self, id: &str) -> Result<u64, Refusal> {
+    pub(crate) fn find(&self, id: &str) -> Result<u64, Refusal> {
         let found = self.containers.iter().find(|(_, container)| container.run.container_id == id);
         found.map(|(key, _)| *key).ok_or_else(|| (Code::NotFound, format!("no container {id}")))
     }
@@ -114,7 +114,7 @@ impl Supervisor {
         let (Some(executable), Some(config)) = (fds.next(), fds.next()) else {
             return Err(invalid("a container without helper or configuration"));
         };
-        let has_output = run.log.is_some() || run.tty;
+        let has_output = run.log.is_some() || run.tty || run.attachable;
         let (mut theirs, mut stdio) = (Vec::new(), Vec::new());
         for stream in [Stream::Stdin, Stream::Stdout, Stream::Stderr] {
             let wanted = !run.tty && if stream == Stream::Stdin { run.stdin } else { has_output };
@@ -254,21 +254,25 @@ impl Supervisor {
 
     fn handles(&self, id: &str) -> Answer {
         let Some(container) = self.containers.get(&self.find(id)?) else { return Err((Code::NotFound, id.to_owned())) };
+        // Input that ends with a session must not be kept open by whoever is told of it now.
+        let given = |(stream, _): &&(Stream, _)| *stream != Stream::Stdin || !container.stdin_claimed;
+        let (streams, stdio): (Vec<i32>, Vec<_>) =
+            container.stdio.iter().filter(given).map(|(stream, fd)| (i32::from(*stream), fd)).unzip();
         let handles = Handles {
             container: Some(container.facts()),
             pidfd: container.pidfd.is_some(),
-            streams: container.stdio.iter().map(|(stream, _)| i32::from(*stream)).collect(),
+            streams,
             created_at: container.created_at,
         };
-        let stdio = container.stdio.iter().map(|(_, fd)| fd);
         let fds = container.pidfd.iter().chain(stdio).cloned().collect();
         Ok(Some((ResponseKind::Handles(handles), fds)))
     }
 
     fn close_stdin(&mut self, id: &str) -> Answer {
         let key = self.find(id)?;
-        if let Some(container) = self.containers.get_mut(&key) {
-            container.stdio.retain(|(stream, _)| *stream != Stream::Stdin);
+        self.input_ended(key);
+        if self.containers.get(&key).is_some_and(|container| container.sessions > 0) {
+            self.logs.send(Command::CloseInput { key }).map_err(host("wake the log thread"))?;
         }
         Ok(Some((DONE, vec![])))
     }

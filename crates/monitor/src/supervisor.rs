@@ -180,6 +180,8 @@ impl Supervisor {
                         Note::Opened { key, error } => self.log_opened(key, error),
                         Note::Reopened { ticket, error } => self.log_reopened(ticket, error),
                         Note::Finished { key, lost } => self.container_finished(key, lost),
+                        Note::Detached { key, ticket, reason } => self.detached(key, ticket, reason),
+                        Note::InputEnded { key } => self.input_ended(key),
                     }
                 }
             }

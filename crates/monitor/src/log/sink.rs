@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cricket_wire::Stream;
 use rustix::io::Errno;
 
+use super::sessions::Sessions;
 use super::split::Splitter;
 use super::time::Timestamp;
 
@@ -36,7 +37,7 @@ pub(super) enum Progress {
 
 struct Input {
     fd: Arc<OwnedFd>,
-    terminal: bool,
+    stream: Stream,
     splitter: Splitter,
     /// Read, not yet cut: only while the file is blocked.
     unread: Vec<u8>,
@@ -66,7 +67,7 @@ impl Sink {
         let name = if stream == Stream::Stderr { "stderr" } else { "stdout" };
         self.inputs.push(Input {
             fd,
-            terminal: stream == Stream::Terminal,
+            stream,
             splitter: Splitter::new(name, self.max_line),
             unread: Vec::new(),
             ended: false,
@@ -74,9 +75,13 @@ impl Sink {
         });
     }
 
-    /// Each input: whether it has ended, and its descriptor.
-    pub(super) fn inputs(&self) -> impl Iterator<Item = (bool, &Arc<OwnedFd>)> {
-        self.inputs.iter().map(|input| (input.ended, &input.fd))
+    /// Each input: whether there is anything to read from it now or later, and its descriptor.
+    pub(super) fn inputs(&self, sessions: &Sessions) -> impl Iterator<Item = (bool, &Arc<OwnedFd>)> {
+        let waits = [false, true].map(|stderr| sessions.hold(stderr));
+        self.inputs.iter().map(move |input| {
+            let held = self.finishing.is_none() && waits[usize::from(input.stream == Stream::Stderr)];
+            (!input.ended && !held, &input.fd)
+        })
     }
 
     /// What was read goes to the old file as far as it takes it, everything later to the new one.
@@ -90,7 +95,7 @@ impl Sink {
     pub(super) fn finish(&mut self, now: Instant) {
         self.finishing = Some(now);
         for input in &mut self.inputs {
-            input.owed = (!input.terminal).then(|| rustix::io::ioctl_fionread(&input.fd).unwrap_or(0));
+            input.owed = (input.stream != Stream::Terminal).then(|| rustix::io::ioctl_fionread(&input.fd).unwrap_or(0));
         }
     }
 
@@ -103,8 +108,9 @@ impl Sink {
         self.lost + self.pending.len() as u64 + self.inputs.iter().map(left).sum::<u64>()
     }
 
-    /// Moves what there is, for a bounded time.
-    pub(super) fn pump(&mut self, scratch: &mut [u8]) -> Progress {
+    /// Moves what there is, for a bounded time, and shares it with the sessions. While one of them is behind, and the
+    /// container has not ended, nothing more is read for it to miss.
+    pub(super) fn pump(&mut self, scratch: &mut [u8], sessions: &mut Sessions) -> Progress {
         for _ in 0..ROUNDS {
             for index in 0..self.inputs.len() {
                 let unread = std::mem::take(&mut self.inputs[index].unread);
@@ -114,8 +120,13 @@ impl Sink {
             }
             let mut idle = true;
             for index in 0..self.inputs.len() {
+                let stderr = self.inputs[index].stream == Stream::Stderr;
+                if self.finishing.is_none() && sessions.hold(stderr) {
+                    continue;
+                }
                 if let Some(count) = self.read(index, scratch) {
                     idle = false;
+                    sessions.share(stderr, &scratch[..count], Instant::now());
                     if !self.take(index, &scratch[..count]) {
                         return Progress::Blocked;
                     }
@@ -148,7 +159,7 @@ impl Sink {
                 return Some(count);
             }
             Err(Errno::AGAIN) => match finishing {
-                Some(since) => !input.terminal || since.elapsed() >= TERMINAL_GRACE,
+                Some(since) => (input.stream != Stream::Terminal) || since.elapsed() >= TERMINAL_GRACE,
                 None => false,
             },
             // EIO is how the master of a terminal says that nobody has the other side open.

@@ -7,12 +7,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cricket_wire::{Log, Stream};
+use cricket_wire::{DetachReason, Log, Stream};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::file;
+use super::sessions::{NewSession, Sessions};
 use super::sink::{Progress, READ, Sink};
 
 /// The thread needs little: its buffers are on the heap.
@@ -21,8 +22,10 @@ const STACK: usize = 64 * 1024;
 const RETRY: Duration = Duration::from_millis(100);
 /// Looks at a terminal or a blocked log of a container that has ended.
 const FINISH_RETRY: Duration = Duration::from_millis(20);
-/// Token of the eventfd; inputs have `key << 8 | index`.
+/// Token of the eventfd; inputs have `key << 8 | index`, all that is of sessions `key << 8 | SESSIONS`.
 const WAKE: u64 = u64::MAX;
+/// See [`WAKE`].
+const SESSIONS: u64 = 0xff;
 
 /// What the main thread wants. A container is named by its key.
 #[derive(Debug)]
@@ -35,6 +38,10 @@ pub(crate) enum Command {
     Reopen { key: u64, ticket: u64 },
     /// Write what there is and be done with it, at the deadline at the latest; answered by [`Note::Finished`].
     Finish { key: u64, deadline: Instant },
+    /// Attach a session; answered by [`Note::Detached`] when it is over.
+    Attach { key: u64, session: Box<NewSession> },
+    /// Sessions write to the container's standard input no more.
+    CloseInput { key: u64 },
 }
 
 /// What the thread has to say.
@@ -46,6 +53,10 @@ pub(crate) enum Note {
     Reopened { ticket: u64, error: Option<io::Error> },
     /// The output is written, but for the lost bytes.
     Finished { key: u64, lost: u64 },
+    /// A session is over.
+    Detached { key: u64, ticket: u64, reason: DetachReason },
+    /// The container's standard input has to be closed: the session that it was for is over, or nobody reads it.
+    InputEnded { key: u64 },
 }
 
 struct Shared {
@@ -114,11 +125,28 @@ struct Entry {
     watched: u64,
     retry: Option<Instant>,
     deadline: Option<Instant>,
+    /// The log takes nothing: nothing is read.
+    blocked: bool,
+    sessions: Sessions,
+    /// The log is done with; sessions have still to take what they are owed.
+    finished: bool,
+}
+
+impl Entry {
+    fn new(sink: Sink, log: Option<Log>) -> Self {
+        let (watched, retry, deadline, blocked, finished) = (0, None, None, false, false);
+        Self { sink, log, watched, retry, deadline, blocked, sessions: Sessions::default(), finished }
+    }
+
+    /// When it has to be looked at, whatever happens.
+    fn due(&self) -> Option<Instant> {
+        self.retry.into_iter().chain(self.sessions.deadline()).min()
+    }
 }
 
 struct Writer {
     shared: Arc<Shared>,
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     entries: BTreeMap<u64, Entry>,
     scratch: Vec<u8>,
 }
@@ -127,13 +155,13 @@ impl Writer {
     fn new(shared: Arc<Shared>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &shared.command_wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Self { shared, epoll, entries: BTreeMap::new(), scratch: Vec::new() })
+        Ok(Self { shared, epoll: Arc::new(epoll), entries: BTreeMap::new(), scratch: Vec::new() })
     }
 
     fn run(mut self) {
         let mut events: Vec<Event> = Vec::with_capacity(16);
         loop {
-            let next = self.entries.values().filter_map(|entry| entry.retry).min();
+            let next = self.entries.values().filter_map(Entry::due).min();
             // While there is work the buffers are kept; before a longer sleep they are given back.
             let timeout = match next.map(|at| at.saturating_duration_since(Instant::now())) {
                 _ if !self.scratch.is_empty() => Some(Timespec::default()),
@@ -154,7 +182,7 @@ impl Writer {
                 }
             }
             let now = Instant::now();
-            let due = |entry: &Entry| entry.retry.is_some_and(|at| at <= now);
+            let due = |entry: &Entry| entry.due().is_some_and(|at| at <= now);
             ready.extend(self.entries.iter().filter(|(_, entry)| due(entry)).map(|(key, _)| *key));
             ready.sort_unstable();
             ready.dedup();
@@ -174,7 +202,7 @@ impl Writer {
                     let (file, error) = opened.map_or_else(|error| (None, Some(error)), |file| (file, None));
                     let mut sink = Sink::new(file, log.as_ref().map_or(0, |log| log.max_line as usize));
                     inputs.into_iter().for_each(|(stream, fd)| sink.add(stream, fd));
-                    self.entries.insert(key, Entry { sink, log, watched: 0, retry: None, deadline: None });
+                    self.entries.insert(key, Entry::new(sink, log));
                     self.note(Note::Opened { key, error });
                     ready.push(key);
                 }
@@ -197,6 +225,19 @@ impl Writer {
                     }
                     None => self.note(Note::Finished { key, lost: 0 }),
                 },
+                Command::Attach { key, session } => match self.entries.get_mut(&key).filter(|e| !e.finished) {
+                    Some(entry) => {
+                        entry.sessions.add(*session, &self.epoll, key << 8 | SESSIONS, Instant::now());
+                        ready.push(key);
+                    }
+                    None => self.detached(key, session.ticket, DetachReason::Ended),
+                },
+                Command::CloseInput { key } => {
+                    if let Some(entry) = self.entries.get_mut(&key) {
+                        entry.sessions.close_input();
+                        ready.push(key);
+                    }
+                }
             }
         }
     }
@@ -217,30 +258,66 @@ impl Writer {
             self.scratch = vec![0; READ];
         }
         let now = Instant::now();
-        let progress = entry.sink.pump(&mut self.scratch);
-        let over = entry.deadline.is_some_and(|deadline| deadline <= now);
-        if progress == Progress::Finished || over {
-            let lost = entry.sink.lost();
-            self.watch(key, false);
-            self.entries.remove(&key);
-            self.note(Note::Finished { key, lost });
-            return;
+        if !entry.finished {
+            let progress = entry.sink.pump(&mut self.scratch, &mut entry.sessions);
+            let over = entry.deadline.is_some_and(|deadline| deadline <= now);
+            if progress == Progress::Finished || over {
+                let lost = entry.sink.lost();
+                self.finish(key, lost);
+            } else {
+                entry.retry = match (progress, entry.deadline) {
+                    (Progress::More, Some(_)) => Some(now),
+                    (_, Some(_)) => Some(now + FINISH_RETRY),
+                    (Progress::Blocked, None) => Some(now + RETRY),
+                    (_, None) => None,
+                };
+                entry.blocked = progress == Progress::Blocked;
+            }
         }
-        entry.retry = match (progress, entry.deadline) {
-            (Progress::More, Some(_)) => Some(now),
-            (_, Some(_)) => Some(now + FINISH_RETRY),
-            (Progress::Blocked, None) => Some(now + RETRY),
-            (_, None) => None,
-        };
-        self.watch(key, progress != Progress::Blocked);
+        self.serve(key, now);
+        self.watch(key);
+        if self.entries.get(&key).is_some_and(|entry| entry.finished && entry.sessions.is_empty()) {
+            self.entries.remove(&key);
+        }
     }
 
-    /// Puts the inputs that can still give something into the epoll set, or takes all out.
-    fn watch(&mut self, key: u64, on: bool) {
+    /// The log is done with: its descriptors are let go of.
+    fn finish(&mut self, key: u64, lost: u64) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        for (index, (ended, fd)) in entry.sink.inputs().enumerate().take(64) {
+        entry.blocked = true;
+        self.watch(key);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.finished = true;
+            entry.retry = None;
+            entry.sink = Sink::default();
+            entry.sessions.end();
+        }
+        self.note(Note::Finished { key, lost });
+    }
+
+    /// Moves what sessions send and what they are owed.
+    fn serve(&mut self, key: u64, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.sessions.is_empty()) else { return };
+        let told = entry.sessions.pump(&mut self.scratch, now);
+        entry.sessions.watch();
+        if told.input_ended {
+            self.note(Note::InputEnded { key });
+        }
+        for (ticket, reason) in told.detached {
+            self.detached(key, ticket, reason);
+        }
+    }
+
+    fn detached(&self, key: u64, ticket: u64, reason: DetachReason) {
+        self.note(Note::Detached { key, ticket, reason });
+    }
+
+    /// Puts the inputs that can give something into the epoll set; none of a log that is blocked.
+    fn watch(&mut self, key: u64) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        for (index, (readable, fd)) in entry.sink.inputs(&entry.sessions).enumerate().take(64) {
             let (bit, token) = (1 << index, key << 8 | index as u64);
-            let wanted = on && !ended;
+            let wanted = readable && !entry.blocked;
             match (entry.watched & bit != 0, wanted) {
                 (false, true) => {
                     let added = epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN).is_ok();

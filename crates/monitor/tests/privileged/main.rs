@@ -5,6 +5,8 @@ mod containers;
 mod execs;
 mod faults;
 mod logs;
+mod sessions;
 mod starts;
 mod stuck;
 mod support;
+mod versions;
