@@ -1,7 +1,6 @@
 //! How the child gets into its control groups.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use cricket_wire::exec_config::CgroupJoin;
@@ -17,7 +16,7 @@ const CGROUP2: u64 = 0x6367_7270;
 /// The groups with their descriptors.
 pub(crate) struct Groups {
     /// v1: joined by the child.
-    tasks: Vec<File>,
+    tasks: Vec<BorrowedFd<'static>>,
     /// v2: the child starts in it.
     directory: Option<BorrowedFd<'static>>,
 }
@@ -30,9 +29,8 @@ impl Groups {
             CgroupJoin::DirectoryFd(directory) => (&[], Some(*directory)),
             CgroupJoin::Hybrid { tasks_fds, directory_fd } => (tasks_fds, Some(*directory_fd)),
         };
-        let open = |fd: &i32| Ok(File::from(descriptor::borrow(*fd)?.try_clone_to_owned().doing("use a cgroup")?));
         Ok(Self {
-            tasks: tasks.iter().map(open).collect::<Result<_, Failure>>()?,
+            tasks: tasks.iter().map(|fd| descriptor::borrow(*fd)).collect::<Result<_, Failure>>()?,
             directory: directory.map(descriptor::borrow).transpose()?,
         })
     }
@@ -58,8 +56,8 @@ impl Groups {
 
     /// In the child, which has one thread: joins the v1 groups. A thread moves without waiting for other processors,
     /// as writing to `cgroup.procs` would.
-    pub(crate) fn join(&mut self) -> Result<(), Failure> {
-        self.tasks.iter_mut().try_for_each(|file| file.write_all(b"0").doing("join a cgroup"))
+    pub(crate) fn join(&self) -> Result<(), Failure> {
+        self.tasks.iter().try_for_each(|file| rustix::io::write(file, b"0").map(drop).doing("join a cgroup"))
     }
 }
 

@@ -1,14 +1,15 @@
 //! The child: enters the container step by step, gives up what the command must not have, and executes it.
 //!
 //! It is a copy of the helper with one thread, so it may allocate. It never unwinds or returns: it executes or exits.
-//! The order of the steps matters; each says why where it is not plain.
+//! The order of the steps matters; each says why where it is not plain. Signals are as the command must find them:
+//! the helper is started with default dispositions and an empty mask, and changes neither.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use cricket_process::caps::{self, Set};
 use cricket_process::namespaces::Kinds;
-use cricket_process::{identity, keyring, rlimits, seccomp, signals};
+use cricket_process::{identity, keyring, rlimits, seccomp};
 use cricket_wire::exec_config::CommandConfig;
 use cricket_wire::helper::Report;
 use cricket_wire::packet;
@@ -40,7 +41,7 @@ pub(crate) struct Child<'h> {
 
 impl Child<'_> {
     /// Executes the command, or tells the channel why not and exits.
-    pub(crate) fn run(&self, groups: &mut Groups, channel: BorrowedFd<'_>) -> ! {
+    pub(crate) fn run(&self, groups: &Groups, channel: BorrowedFd<'_>) -> ! {
         let failure = match self.enter(groups, channel) {
             Ok(channel) => (self.drop_and_execute(), channel),
             Err(failure) => (failure, channel),
@@ -49,7 +50,7 @@ impl Child<'_> {
     }
 
     /// Joins everything; what is closed or given away comes later. Returns the channel, which has moved.
-    fn enter(&self, groups: &mut Groups, channel: BorrowedFd<'_>) -> Result<BorrowedFd<'static>, Failure> {
+    fn enter(&self, groups: &Groups, channel: BorrowedFd<'_>) -> Result<BorrowedFd<'static>, Failure> {
         let config = self.config;
         // First, so that all that follows is counted to the container.
         groups.join()?;
@@ -146,7 +147,6 @@ impl Child<'_> {
             rustix::io::write(descriptor::borrow(APPARMOR)?, format!("exec {profile}").as_bytes())
                 .doing(&format!("enter the AppArmor profile {profile:?}"))?;
         }
-        signals::reset().doing("reset signals")?;
         if let Some((program, flags)) = &self.program {
             program.load(*flags)?;
         }

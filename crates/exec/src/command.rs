@@ -10,6 +10,7 @@ use cricket_process::{oom, seccomp};
 use cricket_wire::exec_config::{CommandConfig, SeccompConfig};
 use cricket_wire::helper::{MAX_REPORT, Report};
 use cricket_wire::packet::{self, PacketError};
+use rustix::fs::fstat;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::cgroup::{Groups, own_group_of};
@@ -25,7 +26,7 @@ const MAX_PROGRAM: usize = 4096 * 8;
 
 /// Starts the command and waits until it executes.
 pub(crate) fn execute(config: &CommandConfig) -> Result<Made, Failure> {
-    let target = Target::open(config.target_fd)?;
+    let target = Target::open(config.target_fd, config.namespaces.map(Kinds::from_bits))?;
     // The kernel's answers to joining something that ends meanwhile are many, and none of them means it alone.
     start(config, &target).map_err(|failure| match failure.is_host() && !target.pidfd.is_alive().unwrap_or(true) {
         true => Failure::gone(),
@@ -35,7 +36,7 @@ pub(crate) fn execute(config: &CommandConfig) -> Result<Made, Failure> {
 
 fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
     let command = Command::new(&config.args, &config.env)?;
-    let mut groups = Groups::open(&config.cgroup)?;
+    let groups = Groups::open(&config.cgroup)?;
     let capabilities = capabilities(config, target)?;
     let program = config.seccomp.as_ref().map(read_program).transpose()?;
     // The child inherits the score; its own file could not be found any more from inside. Never the helper's own, which
@@ -49,7 +50,7 @@ fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
     match groups.clone(false, || own_group_of(&target.cgroups()?))? {
         Side::Child => {
             drop(ours);
-            Child { config, target, capabilities, program, command: &command }.run(&mut groups, theirs.as_fd())
+            Child { config, target, capabilities, program, command: &command }.run(&groups, theirs.as_fd())
         }
         Side::Parent(pid) => {
             drop(theirs);
@@ -72,16 +73,11 @@ fn capabilities(config: &CommandConfig, target: &Target) -> Result<Set, Failure>
 
 fn read_program(config: &SeccompConfig) -> Result<(seccomp::Program, u32), Failure> {
     let file = File::from(descriptor::borrow(config.program_fd)?.try_clone_to_owned().doing("use a seccomp program")?);
-    let mut bytes = vec![0; MAX_PROGRAM + 1];
-    let mut length = 0;
+    let size = fstat(&file).doing("read the seccomp program")?.st_size;
+    let size = usize::try_from(size).ok().filter(|size| *size <= MAX_PROGRAM);
+    let mut bytes = vec![0; size.ok_or_else(|| Failure::host("the seccomp program is too large"))?];
     // The offset of the descriptor is shared with others who read the same program.
-    loop {
-        match file.read_at(&mut bytes[length..], length as u64).doing("read the seccomp program")? {
-            0 => break,
-            more => length += more,
-        }
-    }
-    bytes.truncate(length);
+    file.read_exact_at(&mut bytes, 0).doing("read the seccomp program")?;
     Ok((seccomp::Program::from_bytes(bytes)?, config.flags))
 }
 
@@ -100,10 +96,9 @@ pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Failure> {
 
 /// Reads what the child says until it executes, which closes the channel.
 fn outcome(channel: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
-    let mut buffer = vec![0; MAX_REPORT];
     let mut terminal = None;
     loop {
-        match packet::receive::<Report>(channel, &mut buffer) {
+        match packet::receive_sized::<Report>(channel, MAX_REPORT) {
             Ok((Report { error: Some(failure), .. }, _)) => return Err(failure.into()),
             Ok((_, fds)) => terminal = fds.into_iter().next(),
             Err(PacketError::Closed) => return Ok(terminal),

@@ -10,6 +10,11 @@
 //! The helper itself stays on the host: it opens whatever it needs of `/proc` there, and only the child enters the
 //! container, whose files, `/proc` and `/dev` are hostile. Both have one thread and run Rust code after the clone.
 //! How it is started and how it reports: `cricket_wire::helper`.
+//!
+//! It starts with every probe of a node, so its start counts: libc calls [`start`] without the standard library's own
+//! preparations (a signal stack, the bounds of the stack out of `/proc/self/maps`, an ignored `SIGPIPE`).
+
+#![cfg_attr(not(test), no_main)]
 
 mod cgroup;
 mod child;
@@ -23,14 +28,15 @@ mod reaper;
 mod target;
 mod terminal;
 
+use std::ffi::{CStr, c_char, c_int};
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
+use std::os::unix::fs::FileExt;
 
 use cricket_wire::exec_config::ExecConfig;
 use cricket_wire::helper::{CONFIG_FD, REPORT_FD, Report};
 use cricket_wire::packet;
+use rustix::fs::fstat;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::failure::{Doing, Failure};
@@ -44,10 +50,18 @@ struct Made {
     terminal: Option<OwnedFd>,
 }
 
-fn main() -> ExitCode {
-    if std::env::args_os().next().is_some_and(|name| name == reaper::NAME) {
-        return reaper::run();
-    }
+/// What libc calls. Returns the exit status.
+#[cfg_attr(not(test), unsafe(export_name = "main"))]
+#[cfg_attr(test, expect(dead_code, reason = "tests have a main function of their own"))]
+extern "C" fn start(count: c_int, arguments: *const *const c_char) -> c_int {
+    // SAFETY: `count` pointers to strings that end with a NUL, as libc gives them to a program.
+    let name = (count > 0).then(|| unsafe { CStr::from_ptr(*arguments) });
+    let done = if name == Some(reaper::NAME_C) { reaper::run() } else { run() };
+    if done { 0 } else { 1 }
+}
+
+/// Carries the order out; false: that failed, or could not be told.
+fn run() -> bool {
     // Processes of the container see the child before it executes; they must not be able to look into it.
     let made = set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("hide from ptrace").and_then(|()| make());
     let (report, terminal) = match made {
@@ -58,17 +72,15 @@ fn main() -> ExitCode {
     let sent = descriptor::borrow(REPORT_FD).and_then(|socket| {
         packet::send(socket, &report, &fds).map_err(|error| Failure::host(format!("report: {error}")))
     });
-    match (sent, report.error) {
-        (Ok(()), None) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    sent.is_ok() && report.error.is_none()
 }
 
 fn make() -> Result<Made, Failure> {
-    let mut text = Vec::new();
-    let mut file = File::from(descriptor::take(CONFIG_FD)?);
-    file.rewind().doing("read the configuration")?;
-    file.take(MAX_CONFIG).read_to_end(&mut text).doing("read the configuration")?;
+    let file = File::from(descriptor::take(CONFIG_FD)?);
+    let size = fstat(&file).doing("read the configuration")?.st_size;
+    let size = u64::try_from(size).ok().filter(|size| *size <= MAX_CONFIG);
+    let mut text = vec![0; size.ok_or_else(|| Failure::host("the configuration is too large"))? as usize];
+    file.read_exact_at(&mut text, 0).doing("read the configuration")?;
     match serde_json::from_slice(&text) {
         Ok(ExecConfig::Command(config)) => command::execute(&config),
         Ok(ExecConfig::PodInit(config)) => pod_init::make(&config),

@@ -6,7 +6,6 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 use cricket_process::caps::{self, Set};
 use cricket_process::identity;
@@ -24,8 +23,6 @@ use crate::descriptor;
 use crate::failure::{Doing, Failure};
 
 /// `argv[0]` that selects it.
-pub(crate) const NAME: &str = "cricket-init";
-/// The same for execve.
 pub(crate) const NAME_C: &CStr = c"cricket-init";
 /// Where it tells its maker that it is ready, or why it failed.
 pub(crate) const CHANNEL: i32 = 3;
@@ -33,21 +30,23 @@ pub(crate) const CHANNEL: i32 = 3;
 /// A user and group that files of images do not belong to: the last ID of a pod's usual 65536.
 const NOBODY: u32 = 65535;
 
-pub(crate) fn run() -> ExitCode {
+/// Returns at the end; true: it was asked for.
+pub(crate) fn run() -> bool {
     // Refused where somebody inside a container calls this program by that name.
     if std::process::id() != 1 {
-        return ExitCode::FAILURE;
+        return false;
     }
-    let Ok(channel) = descriptor::borrow(CHANNEL) else { return ExitCode::FAILURE };
+    let Ok(channel) = descriptor::borrow(CHANNEL) else { return false };
     if let Err(failure) = block_signals().and_then(|()| shut_in()) {
         child::fail(failure, channel);
     }
     let ready = Report { pid: 1, error: None, terminal: false };
     let told = rustix::io::write(channel, &ready.encode_to_vec()).is_ok();
-    match told && descriptor::close_from(0).is_ok() {
-        true => wait_for_the_end(),
-        false => ExitCode::FAILURE,
+    let ready = told && descriptor::close_from(0).is_ok();
+    if ready {
+        wait_for_the_end();
     }
+    ready
 }
 
 /// Gives up everything but waiting.
@@ -97,7 +96,7 @@ fn block_signals() -> Result<(), Failure> {
     Ok(())
 }
 
-fn wait_for_the_end() -> ExitCode {
+fn wait_for_the_end() {
     // SAFETY: the set is initialised by sigemptyset, and `info` is a place for what is received.
     unsafe {
         let mut awaited: libc::sigset_t = std::mem::zeroed();
@@ -108,7 +107,7 @@ fn wait_for_the_end() -> ExitCode {
             let received = libc::sigwaitinfo(&awaited, &mut info);
             // A sender outside of this PID namespace has no PID in it. One inside cannot pretend that with this code.
             if received == libc::SIGTERM && info.si_code == libc::SI_USER && info.si_pid() == 0 {
-                return ExitCode::SUCCESS;
+                return;
             }
         }
     }

@@ -1,7 +1,5 @@
 //! The container's init as the host sees it: everything that is read about it before its namespaces are entered.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use cricket_process::Pidfd;
@@ -12,6 +10,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 
 use crate::descriptor;
 use crate::failure::{Doing, Failure};
+
+/// Longest file of the target that is read, in bytes; a user namespace maps at most 340 ranges.
+const MAX_FILE: usize = 256 * 1024;
 
 /// The process to join.
 pub(crate) struct Target {
@@ -27,29 +28,37 @@ pub(crate) struct Target {
     users: Option<IdMap>,
 }
 
+/// What is read of it: its folder in `/proc`, its root, namespaces, bounding set and users.
+type Facts = (OwnedFd, OwnedFd, Kinds, Set, Option<IdMap>);
+
 impl Target {
-    pub(crate) fn open(target_fd: i32) -> Result<Self, Failure> {
+    /// `namespaces`: those that are not ours, when that is known.
+    pub(crate) fn open(target_fd: i32, namespaces: Option<Kinds>) -> Result<Self, Failure> {
         let pidfd = descriptor::borrow(target_fd)?.try_clone_to_owned().doing("use the container's pidfd")?;
         let pidfd = Pidfd::from_fd(pidfd)?;
-        let target = Self::read(pidfd.try_clone()?);
+        let target = Self::read(&pidfd, namespaces);
         // What was read by PID is about the process of the pidfd only if that one is there still.
-        if pidfd.is_alive()? { target } else { Err(Failure::gone()) }
+        if !pidfd.is_alive()? {
+            return Err(Failure::gone());
+        }
+        let (directory, root, namespaces, bounding, users) = target?;
+        Ok(Self { pidfd, directory, namespaces, root, bounding, users })
     }
 
-    fn read(pidfd: Pidfd) -> Result<Self, Failure> {
+    fn read(pidfd: &Pidfd, namespaces: Option<Kinds>) -> Result<Facts, Failure> {
         let pid = pidfd.pid()?.ok_or_else(Failure::gone)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory =
             openat(CWD, format!("/proc/{pid}"), flags, Mode::empty()).doing("open the container's /proc")?;
         let root = openat(&directory, "root", flags, Mode::empty()).doing("open the container's root")?;
-        let namespaces = differing(&directory)?;
+        let namespaces = namespaces.map_or_else(|| differing(&directory), Ok)?;
         let status = read(&directory, "status")?;
         let sets = Sets::parse_status(&status).ok_or_else(|| Failure::host("read the container's capabilities"))?;
         let users = match namespaces.contains(Kinds::USER) {
             true => Some(IdMap::parse(&read(&directory, "uid_map")?)?),
             false => None,
         };
-        Ok(Self { pidfd, directory, namespaces, root, bounding: sets.bounding, users })
+        Ok((directory, root, namespaces, sets.bounding, users))
     }
 
     /// The host's ID of a user of the container; `None` when it has none.
@@ -72,9 +81,18 @@ impl Target {
 fn read(directory: &OwnedFd, name: &str) -> Result<String, Failure> {
     let action = format!("read the container's /proc/PID/{name}");
     let file = openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing(&action)?;
-    let mut text = String::new();
-    File::from(file).read_to_string(&mut text).doing(&action)?;
-    Ok(text)
+    // Most of these files come in one piece: two reads.
+    let mut text = Vec::with_capacity(4096);
+    loop {
+        text.reserve(4096);
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)).doing(&action)? {
+            0 => break,
+            _ if text.len() <= MAX_FILE => {}
+            _ => return Err(Failure::host(format!("{action}: it does not end"))),
+        }
+    }
+    // A process calls itself whatever it likes.
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Joining a namespace that one is in already costs rights or fails, so equal ones are left out.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cricket_cgroup::{Cgroup, CgroupPath, JoinFds};
 use cricket_model::ErrorKind;
-use cricket_oci::oci_spec::runtime::Process;
+use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use cricket_process::namespaces::Kinds;
 use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, RunRequest};
 use cricket_wire::exec_config::{
     CgroupJoin, CommandConfig, ExecConfig, PodInitConfig, Rlimit, SeccompConfig, TerminalSize,
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::pods::Pods;
 use crate::record::{ContainerRecord, SandboxRecord};
 use crate::sandbox::{INIT, cgroup_parent};
-use crate::shared::{Shared, blocking};
+use crate::shared::{Shared, blocking, brief};
 use crate::view::{Live, PodView};
 
 /// Both streams of an ExecSync answer together, in bytes: the whole message has to stay under 16 MiB.
@@ -59,7 +60,7 @@ impl Pods {
         let (stderr, stderr_w) = crate::pipe::pair()?;
         let (request, leaf) = {
             let (command, record) = (command.to_vec(), record.clone());
-            blocking("prepare the exec", move || {
+            brief("prepare the exec", move || {
                 let stdio = Stdio { tty: false, stdin: null()?, stdout: stdout_w, stderr: stderr_w };
                 prepare(&shared, &record, &live, &command, limit, stdio)
             })
@@ -179,7 +180,7 @@ pub(crate) fn prepare(
     let cgroup = extra.join(leaf.join_fds().map_err(|e| Error::from_kinded("open the exec's cgroup", &e))?);
     let process =
         cricket_oci::exec_process(&live.spec, command, stdio.tty).map_err(|e| Error::from_kinded("exec", &e))?;
-    let seccomp = crate::seccomp::program(&live.spec)?.map(|program| -> Result<SeccompConfig> {
+    let seccomp = crate::seccomp::of_live(live)?.map(|program| -> Result<SeccompConfig> {
         let fd = program
             .fd
             .as_fd()
@@ -187,7 +188,13 @@ pub(crate) fn prepare(
             .map_err(|e| Error::internal("duplicate the seccomp program", &e))?;
         Ok(SeccompConfig { program_fd: extra.push(fd), flags: program.flags })
     });
-    let config = ExecConfig::Command(Box::new(command_config(&process, target_fd, cgroup, seccomp.transpose()?)));
+    let config = ExecConfig::Command(Box::new(command_config(
+        &process,
+        target_fd,
+        namespaces(&live.spec),
+        cgroup,
+        seccomp.transpose()?,
+    )));
     let request = ExecRequest {
         exec_id,
         container: record.id.to_string(),
@@ -234,9 +241,27 @@ impl Extra {
     }
 }
 
+/// The namespaces of a container that are not the host's: all that its specification names, made or joined.
+fn namespaces(spec: &Spec) -> Kinds {
+    let named = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let kinds = named.into_iter().flatten().map(|namespace| match namespace.typ() {
+        LinuxNamespaceType::Mount => Kinds::MOUNT,
+        LinuxNamespaceType::Cgroup => Kinds::CGROUP,
+        LinuxNamespaceType::Uts => Kinds::UTS,
+        LinuxNamespaceType::Ipc => Kinds::IPC,
+        LinuxNamespaceType::User => Kinds::USER,
+        LinuxNamespaceType::Pid => Kinds::PID,
+        LinuxNamespaceType::Network => Kinds::NET,
+        // No container of the CRI has one of its own.
+        LinuxNamespaceType::Time => Kinds::NONE,
+    });
+    kinds.fold(Kinds::NONE, Kinds::with)
+}
+
 fn command_config(
     process: &Process,
     target_fd: i32,
+    namespaces: Kinds,
     cgroup: CgroupJoin,
     seccomp: Option<SeccompConfig>,
 ) -> CommandConfig {
@@ -251,6 +276,7 @@ fn command_config(
     };
     CommandConfig {
         target_fd,
+        namespaces: Some(namespaces.bits()),
         cgroup,
         args: process.args().clone().unwrap_or_default(),
         env: process.env().clone().unwrap_or_default(),

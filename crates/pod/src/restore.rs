@@ -235,7 +235,7 @@ async fn running(driver: &mut Driver, client: &MonitorClient, id: &ContainerId, 
     };
     let pidfd = Pidfd::from_fd(pidfd).map_err(|e| Error::internal("the container's pidfd", &e))?;
     let spec = spec_of(driver, id);
-    driver.take_live(id, Live { pid, pidfd, stdio: handles.stdio.into(), spec });
+    driver.take_live(id, Live::new(pid, pidfd, handles.stdio.into(), spec));
     let start_ticks = cricket_process::ProcessIdentity::of(pid.cast_signed()).map_or(0, |i| i.start_time);
     let started_at = handles.created_at;
     if driver.container(id)?.state != ContainerState::Starting {
@@ -291,7 +291,7 @@ async fn from_record(driver: &mut Driver, id: &ContainerId) {
         && let Some(pidfd) = surviving(r.pid, r.start_ticks)
     {
         let spec = spec_of(driver, id);
-        driver.take_live(id, Live { pid: r.pid, pidfd, stdio: Vec::new().into(), spec });
+        driver.take_live(id, Live::new(r.pid, pidfd, Vec::new().into(), spec));
         return;
     }
     if let Err(e) = driver.exterminate(id).await {

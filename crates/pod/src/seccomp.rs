@@ -10,8 +10,22 @@ use cricket_wire::exec_config::SeccompConfig;
 use cricket_wire::helper::FIRST_EXTRA_FD;
 
 use crate::error::{Error, Result};
+use crate::view::Live;
+
+/// The program of a running container's specification.
+///
+/// # Errors
+/// When the profile does not compile.
+pub(crate) fn of_live(live: &Live) -> Result<Option<Arc<Program>>> {
+    if let Some(known) = live.seccomp.get() {
+        return Ok(known.clone());
+    }
+    let program = program(&live.spec)?;
+    Ok(live.seccomp.get_or_init(|| program).clone())
+}
 
 /// A program to load with seccomp(2).
+#[derive(Debug)]
 pub(crate) struct Program {
     /// The instructions, in a sealed memfd.
     pub(crate) fd: OwnedFd,

@@ -11,6 +11,7 @@ use cricket_model::{ContainerId, SandboxId};
 use cricket_runtime::handlers::Handlers;
 use cricket_runtime::monitor::Helpers;
 use cricket_store::Store;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::broadcast;
 
 use crate::host::Host;
@@ -116,6 +117,19 @@ pub(crate) fn exit_record(bundle: &Path) -> PathBuf {
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Runs code that blocks for microseconds: on this thread, whose other tasks another one takes over meanwhile. It is
+/// answered two changes of threads earlier than by [`blocking`].
+pub(crate) async fn brief<T: Send + 'static>(
+    what: &'static str,
+    f: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
+) -> crate::error::Result<T> {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(f),
+        // There is nobody to take over.
+        _ => blocking(what, f).await,
+    }
 }
 
 /// Runs blocking code off the async threads; a panic in it becomes an error of the caller.

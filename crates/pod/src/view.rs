@@ -3,7 +3,7 @@
 //! Readers never wait for a driver, a mount or a plugin; a picture is at most one transition old.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cricket_model::{ContainerId, ErrorKind, SandboxId};
 use cricket_oci::oci_spec::runtime::Spec;
@@ -12,6 +12,7 @@ use cricket_runtime::monitor::MonitorClient;
 
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, ContainerState, PodRecord, SandboxState};
+use crate::seccomp::Program;
 use crate::stream::Stdio;
 
 /// The kernel's handles of a running container, kept so that neither a reused PID nor a lost monitor matters.
@@ -25,6 +26,15 @@ pub struct Live {
     pub stdio: Stdio,
     /// Its specification as launched: what execs are made of.
     pub spec: Arc<Spec>,
+    /// The seccomp program of the specification, once an exec has asked for it.
+    pub(crate) seccomp: OnceLock<Option<Arc<Program>>>,
+}
+
+impl Live {
+    /// Handles of a container that runs.
+    pub(crate) fn new(pid: u32, pidfd: Pidfd, stdio: Stdio, spec: Arc<Spec>) -> Self {
+        Self { pid, pidfd, stdio, spec, seccomp: OnceLock::new() }
+    }
 }
 
 /// One pod at one moment.

@@ -47,6 +47,11 @@ impl Kinds {
         self.0
     }
 
+    /// From `CLONE_NEW*` bits; others are left out.
+    pub fn from_bits(bits: i32) -> Self {
+        KINDS.into_iter().filter(|(kind, _)| bits & kind.0 != 0).fold(Self::NONE, |all, (kind, _)| all.with(kind))
+    }
+
     /// Those of both.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {

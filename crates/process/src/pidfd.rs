@@ -177,9 +177,7 @@ impl Pidfd {
     /// Whether the kernel keeps exit statuses for [`Pidfd::exit_info`].
     pub fn keeps_exit_info() -> bool {
         let Ok(own) = pidfd_open(rustix::process::getpid(), PidfdFlags::empty()) else { return false };
-        let mut info = exit_request();
-        // SAFETY: as in `exit_info`.
-        let known = unsafe { libc::ioctl(own.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) } == 0;
+        let known = Self(own).ask(&mut info_request(libc::PIDFD_INFO_EXIT)).is_ok();
         // 6.13 and 6.14 know the request but keep no exit status, and answer the same for a living process.
         known && kernel_at_least(6, 15)
     }
@@ -238,7 +236,7 @@ pub(crate) fn kernel_at_least(major: u32, minor: u32) -> bool {
 }
 
 /// Field 22 of a stat line. The second field is the command in parentheses, which may hold spaces and parentheses.
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
+pub(crate) fn parse_start_time(stat: &[u8]) -> Option<u64> {
     let after = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
     std::str::from_utf8(after).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
 }

@@ -132,11 +132,13 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 
 /// Most descriptors that a child can be given.
 const MAX_FDS: usize = 128;
-const STACK: usize = 64 * 1024;
+/// The child calls nothing but the kernel.
+const STACK: usize = 32 * 1024;
 
 fn run(mut plan: Plan) -> io::Result<Child> {
-    let mut stack = vec![0_u128; STACK / 16];
-    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    // Not zeroed: each page of it that is touched costs a fault.
+    let mut stack = Vec::<u128>::with_capacity(STACK / 16);
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
     let mut pidfd: c_int = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: signal sets are plain data that sigfillset and pthread_sigmask initialise.
@@ -166,7 +168,7 @@ fn run(mut plan: Plan) -> io::Result<Child> {
         let _ = wait_reap(pid);
         return Err(io::Error::from_raw_os_error(error));
     }
-    Ok(Child { pid, pidfd: Pidfd::from_fd(pidfd).map_err(io::Error::other)? })
+    Ok(Child { pid, pidfd: Pidfd::from_clone(pidfd) })
 }
 
 /// The child. Only async-signal-safe calls: other threads of the parent may hold any lock.
@@ -200,7 +202,8 @@ unsafe fn prepare_and_execute(plan: &Plan) -> c_int {
         }
         let mut spare = [-1; MAX_FDS];
         for (slot, (_, source)) in spare.iter_mut().zip(&plan.sources) {
-            *slot = libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, plan.above);
+            *slot =
+                if *source < plan.above { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, plan.above) } else { *source };
             if *slot == -1 {
                 return errno();
             }

@@ -22,6 +22,9 @@ pub enum ExecConfig {
 pub struct CommandConfig {
     /// Pidfd of the container's init: its namespaces and root are joined.
     pub target_fd: i32,
+    /// `CLONE_NEW*` bits of the namespaces of it that are not the host's; `None`: the helper compares them.
+    #[serde(default)]
+    pub namespaces: Option<i32>,
     /// Control groups to join.
     pub cgroup: CgroupJoin,
     /// Program and arguments; the first is looked up in `PATH` of `env` when it has no slash. Not empty.

@@ -133,7 +133,7 @@ impl Driver {
         let start_ticks = ProcessIdentity::of(pid.cast_signed()).map(|i| i.start_time).unwrap_or(0);
         let started_at = now();
         let pidfd = Pidfd::from_fd(started.pidfd).map_err(|e| Error::internal("the container's pidfd", &e))?;
-        self.live.insert(id.clone(), Arc::new(Live { pid, pidfd, stdio: started.stdio.into(), spec }));
+        self.live.insert(id.clone(), Arc::new(Live::new(pid, pidfd, started.stdio.into(), spec)));
         self.edit(id, |c| c.state = ContainerState::Running(Running { pid, start_ticks, started_at }))?;
         self.save_or_warn();
         point("start.running");

@@ -10,7 +10,7 @@ use super::io::{Input, Output, Over, Terminal};
 use crate::error::{Error, Result};
 use crate::exec::{DRAIN, Leaf, Stdio, not_executed, null, prepare};
 use crate::pods::Pods;
-use crate::shared::blocking;
+use crate::shared::brief;
 
 /// A command to execute with streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Pods {
         let (pipes, stdio) = Pipes::make(&session)?;
         let (command, record) = (session.command.clone(), record.clone());
         let (request, leaf) =
-            blocking("prepare the exec", move || prepare(&shared, &record, &live, &command, None, stdio)).await?;
+            brief("prepare the exec", move || prepare(&shared, &record, &live, &command, None, stdio)).await?;
         let started = start(monitor, request, leaf).await;
         let wrap =
             |e: Error| Error::new(cricket_model::Kinded::kind(&e), format_args!("exec in container {short}: {e}"));

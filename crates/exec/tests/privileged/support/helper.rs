@@ -49,6 +49,7 @@ pub(crate) fn command(args: &[&str]) -> CommandConfig {
     let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
     CommandConfig {
         target_fd: FIRST_EXTRA_FD,
+        namespaces: None,
         cgroup: CgroupJoin::Stay,
         args: owned(args),
         env: owned(&["PATH=/bin", "A=b c"]),
