@@ -73,3 +73,28 @@ fn make(address: SocketAddr) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     socket_with(family, SocketType::STREAM, flags, None).map_err(|e| Error::internal("make a socket", &e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cricket_process::namespaces::{self, Kinds};
+
+    #[tokio::test]
+    async fn connects_inside_the_namespace_and_nowhere_else() {
+        let (fds, listener) = namespaces::make(Kinds::NET, || {
+            namespaces::loopback_up()?;
+            Ok(std::net::TcpListener::bind("127.0.0.1:0").expect("listen"))
+        })
+        .expect("make");
+        let address = listener.local_addr().expect("address");
+        let pin = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fds[0].1)));
+        let before = std::fs::read_link("/proc/thread-self/ns/net").expect("own");
+        let stream = connect(Some(pin.clone()), address).await.expect("connect");
+        assert_eq!(listener.accept().expect("accept").1, stream.local_addr().expect("address"));
+        assert_eq!(std::fs::read_link("/proc/thread-self/ns/net").expect("own"), before);
+        drop(listener);
+        assert!(connect(Some(pin), address).await.is_err(), "nobody listens any more");
+        let host = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
+        connect(None, host.local_addr().expect("address")).await.expect("the host's network");
+    }
+}

@@ -171,3 +171,96 @@ impl Terminal {
         tcsetwinsize(self.0.as_fd(), size).map_err(|e| Error::internal("resize the terminal", &e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+
+    fn over(end: oneshot::Receiver<()>) -> Over {
+        Box::pin(async move {
+            let _ = end.await;
+        })
+    }
+
+    #[tokio::test]
+    async fn an_output_that_is_over_gives_what_is_there_and_ends() {
+        let (reader, writer) = crate::pipe::pair().expect("pipe");
+        let (end, ended) = oneshot::channel();
+        let mut output = Output::pipe(reader, Some(over(ended))).expect("output");
+        rustix::io::write(&writer, b"one").expect("write");
+        let mut bytes = [0; 3];
+        output.read_exact(&mut bytes).await.expect("read");
+        assert_eq!(&bytes, b"one");
+        let waiting = tokio::time::timeout(Duration::from_millis(50), output.read(&mut bytes));
+        assert!(waiting.await.is_err(), "somebody may still write");
+        rustix::io::write(&writer, b"rest").expect("write");
+        end.send(()).expect("send");
+        let mut rest = Vec::new();
+        let mut first = [0; 2];
+        output.read_exact(&mut first).await.expect("read");
+        // Whoever still holds the pipe writes for nobody.
+        rustix::io::write(&writer, b"later").expect("write");
+        output.read_to_end(&mut rest).await.expect("read");
+        assert_eq!((&first, rest.as_slice()), (b"re", &b"st"[..]));
+        assert_eq!(rustix::io::write(&writer, b"x"), Err(Errno::PIPE), "the reading end is closed");
+    }
+
+    #[tokio::test]
+    async fn a_waiting_reader_is_woken_by_the_end() {
+        let (reader, _writer) = crate::pipe::pair().expect("pipe");
+        let (end, ended) = oneshot::channel();
+        let mut output = Output::pipe(reader, Some(over(ended))).expect("output");
+        let reading = tokio::spawn(async move { output.read_to_end(&mut Vec::new()).await });
+        tokio::task::yield_now().await;
+        end.send(()).expect("send");
+        let read = tokio::time::timeout(Duration::from_secs(10), reading).await.expect("in time");
+        assert_eq!(read.expect("join").expect("read"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_read_written_resized_and_ends_with_its_other_side() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("openpt");
+        grantpt(&master).and_then(|()| unlockpt(&master)).expect("unlock");
+        let name = ptsname(&master, Vec::new()).expect("name");
+        let slave = std::fs::File::options().read(true).write(true).open(name.to_str().expect("UTF-8")).expect("open");
+        let duplicate = || master.try_clone().expect("dup");
+        let (_end, ended) = oneshot::channel();
+        let mut output = Output::terminal(duplicate(), over(ended)).expect("output");
+        let mut input = Input::new(duplicate()).expect("input");
+        Terminal::new(duplicate()).resize(132, 43).expect("resize");
+        let size = rustix::termios::tcgetwinsize(&slave).expect("size");
+        assert_eq!((size.ws_col, size.ws_row), (132, 43));
+        input.write_all(b"word\n").await.expect("write");
+        let mut line = [0; 5];
+        std::io::Read::read_exact(&mut &slave, &mut line).expect("read");
+        assert_eq!(&line, b"word\n");
+        drop(slave);
+        let mut text = Vec::new();
+        output.read_to_end(&mut text).await.expect("read");
+        assert_eq!(text, b"word\r\n", "the echo, then the end");
+    }
+
+    #[tokio::test]
+    async fn an_input_ends_when_it_is_shut_down() {
+        let (theirs, ours) = crate::stream::attach::input_pair().expect("pipe");
+        let mut input = Input::new(ours).expect("input");
+        input.write_all(b"abc").await.expect("write");
+        input.shutdown().await.expect("shutdown");
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::fs::File::from(theirs), &mut bytes).expect("read");
+        assert_eq!(bytes, b"abc");
+        let late = input.write_all(b"x").await.expect_err("closed");
+        assert_eq!(late.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_known_text_is_an_output() {
+        let mut text = String::new();
+        Output::text("not found\n".into()).read_to_string(&mut text).await.expect("read");
+        assert_eq!(text, "not found\n");
+    }
+}
