@@ -26,7 +26,10 @@ mod psi;
 mod remove;
 mod resources;
 mod stats;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 
+pub use details::{CpuDetails, Details, DeviceIo, MemoryDetails, Throttling};
 pub use error::Error;
 pub use group::{Cgroup, JoinFds};
 pub use hierarchy::{Hierarchies, Hierarchy, Kind, Version};

@@ -156,16 +156,22 @@ async fn standard_input_is_empty_unless_asked_for() -> Result<()> {
 async fn limits_on_files_are_the_usual_ones() -> Result<()> {
     let scene = Scene::host("env-rlimits").await?;
     let config = shell("main", "ulimit -Sn; ulimit -Hn");
-    let hard: u64 = scene.sh_host_hard_limit()?;
+    let hard = scene.highest_file_limit()?;
     let lines = scene.output(&config).await?;
     assert_eq!(lines, [1024.min(hard).to_string(), 524_288.min(hard).to_string()]);
     scene.end().await
 }
 
 impl Scene {
-    /// The daemon's own hard limit of open files: nothing above it can be given where that privilege is missing.
-    fn sh_host_hard_limit(&self) -> Result<u64> {
+    /// What the daemon can give: its own hard limit of open files, but with CAP_SYS_RESOURCE any.
+    fn highest_file_limit(&self) -> Result<u64> {
+        const CAP_SYS_RESOURCE: u64 = 1 << 24;
         let pid = self.node.daemon.pid().context("the daemon runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let caps = status.lines().find_map(|l| l.strip_prefix("CapEff:")).context("CapEff")?;
+        if u64::from_str_radix(caps.trim(), 16)? & CAP_SYS_RESOURCE != 0 {
+            return Ok(u64::MAX);
+        }
         let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
         let line = limits.lines().find(|l| l.starts_with("Max open files")).context("Max open files")?;
         Ok(line.split_whitespace().nth(4).context("a hard limit")?.parse().unwrap_or(u64::MAX))

@@ -131,7 +131,9 @@ async fn is_in_the_containers_namespaces_and_below_its_cgroup() -> Result<()> {
     // The memory of an exec is its container's.
     let memory = |text: &str| text.lines().find(|l| l.contains(":memory:") || l.starts_with("0::/")).map(str::to_owned);
     let (exec, init) = (memory(exec).unwrap_or_default(), memory(init).unwrap_or_default());
-    assert!(exec.starts_with(&init) && init.contains(&main), "{exec} is not below {init}");
+    assert!(exec.starts_with(&init), "{exec} is not below {init}");
+    // In a cgroup namespace of its own a container does not see where it is.
+    assert!(init == "0::/" || init.contains(&main), "{init}");
     scene.end().await
 }
 
