@@ -10,6 +10,7 @@ use cricket_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::dirs::Staged;
+use crate::unpack::{self, Fault};
 use crate::{Error, Result};
 
 /// The most members that an archive may have, and bytes of a document.
@@ -103,25 +104,25 @@ fn extract(path: &Path, staging: PathBuf) -> Result<Members> {
     };
     let staged = Staged::create(staging)?;
     let (mut files, mut links) = (HashMap::new(), HashMap::new());
-    crate::unpack::each_member(stream, |name, kind, link, content| {
+    unpack::each_member(stream, unpack::ARCHIVE_BYTES, |name, kind, link, content| {
         let Some(name) = clean(name, "") else { return Ok(()) };
         if files.len() + links.len() >= MAX_MEMBERS {
-            return Err(bad(format!("more than {MAX_MEMBERS} members")));
+            return Err(Fault::bound("members", MAX_MEMBERS.to_string()));
         }
         match kind {
-            crate::unpack::Member::File => {
+            unpack::Member::File => {
                 let place = staged.path().join(files.len().to_string());
-                let mut out = File::create_new(&place).map_err(|e| Error::io("create", &place, e))?;
-                std::io::copy(content, &mut out).map_err(|e| Error::io("write", &place, e))?;
+                let mut out = File::create_new(&place).map_err(|e| Fault::io("create", &place, e))?;
+                std::io::copy(content, &mut out).map_err(|e| Fault::copying(&place, e))?;
                 files.insert(name, place);
             }
-            crate::unpack::Member::Symlink => {
+            unpack::Member::Symlink => {
                 let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
                 if let Some(target) = clean(link, parent) {
                     links.insert(name, target);
                 }
             }
-            crate::unpack::Member::Hardlink => {
+            unpack::Member::Hardlink => {
                 if let Some(target) = clean(link, "") {
                     links.insert(name, target);
                 }

@@ -72,6 +72,14 @@ impl Fault {
         }
     }
 
+    /// An error of copying a reader of ours to `path`: what the reader carried, else the disk's.
+    pub(crate) fn copying(path: &Path, e: io::Error) -> Self {
+        match e.downcast::<Carried>() {
+            Ok(carried) => carried.0,
+            Err(e) => Fault::io("write", path, e),
+        }
+    }
+
     /// Lets the fault travel through [`io::Read`].
     pub(crate) fn carry(self) -> io::Error {
         io::Error::other(Carried(self))

@@ -35,7 +35,7 @@ pub(crate) use limits::{Fault, Limits};
 pub(crate) use manifest::{
     Entry as ManifestEntry, Kind as ManifestKind, SPARSE, hash_file, hash_sparse, read as read_manifest,
 };
-pub(crate) use members::{Member, each_member};
+pub(crate) use members::{ARCHIVE_BYTES, Member, each_member};
 pub(crate) use names::name_bytes;
 pub(crate) use source::feed;
 pub(crate) use tree::{OPAQUE, is_whiteout, remove_tree, resolve};

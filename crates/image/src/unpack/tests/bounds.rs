@@ -7,7 +7,7 @@ use tar::EntryType;
 
 use super::{Case, Tar, gzip, sha};
 use crate::Error;
-use crate::unpack::{Expected, Limits, unpack};
+use crate::unpack::{Expected, Fault, Limits, each_member, unpack};
 
 #[test]
 fn another_digest_or_size_is_no_layer() {
@@ -160,4 +160,29 @@ fn deep_trees_come_and_go() {
     let dir = std::fs::File::open(case.layer()).unwrap();
     crate::unpack::remove_tree(&dir, "fs".as_ref()).unwrap();
     assert!(!case.at("").exists());
+}
+
+#[test]
+fn an_archive_of_images_is_bounded_as_a_whole() {
+    let tar = Tar::default().file("a", &[1; 3000]).file("b", &[2; 3000]).done();
+    let walk = |bytes: u64| {
+        let mut read = 0;
+        let walked = each_member(tar.as_slice(), bytes, |_, _, _, content| {
+            let copied = std::io::copy(content, &mut std::io::sink());
+            read += copied.map_err(|e| Fault::copying(std::path::Path::new("/copy"), e))?;
+            Ok(())
+        });
+        (walked, read)
+    };
+    let (walked, read) = walk(tar.len() as u64);
+    walked.unwrap();
+    assert_eq!(read, 6000);
+    // Each member fits, both together do not; then one that does not.
+    for (bytes, what) in [(5000, "inflated archive"), (2000, "size of an entry")] {
+        let error = walk(bytes).0.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("archive of images") && text.contains(what), "{text}");
+        assert!(text.contains(&format!("{bytes} bytes")), "{text}");
+    }
 }
