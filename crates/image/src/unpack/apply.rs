@@ -93,7 +93,7 @@ impl Layer<'_> {
         attrs::apply_fd(self.tree.root(), entry, "/")?;
         self.implied.remove(b"".as_slice());
         self.times.add(b"", entry.mtime)?;
-        self.record(b"", manifest::Kind::Dir, entry, None, None)
+        self.record(b"", entry, None, None)
     }
 
     fn parent(&mut self, path: &[u8]) -> Result<OwnedFd, Fault> {
@@ -103,6 +103,9 @@ impl Layer<'_> {
             self.meta.inodes += 1;
             self.record_plain(&path, manifest::Kind::Dir, 0o755)?;
             self.note_implied(path)?;
+        }
+        for path in made.uncovered {
+            self.record_plain(&path, manifest::Kind::Dir, 0o755)?;
         }
         Ok(fd)
     }
@@ -169,7 +172,7 @@ impl Layer<'_> {
         }
         self.implied.remove(path);
         self.times.add(path, entry.mtime)?;
-        self.record(path, manifest::Kind::Dir, entry, None, None)
+        self.record(path, entry, None, None)
     }
 
     fn file<R: Read>(
@@ -200,7 +203,7 @@ impl Layer<'_> {
             // Starts write-back of the dirty pages; a failure changes nothing but speed.
             let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         }
-        self.record(path, manifest::Kind::File, entry, Some((hash, size)), None)
+        self.record(path, entry, Some((hash, size)), None)
     }
 
     fn content<R: Read>(
@@ -275,17 +278,17 @@ impl Layer<'_> {
             done => done,
         };
         linked.map_err(|e| Fault::io("link", self.tree.show(path), e))?;
-        self.record(path, manifest::Kind::Hardlink, entry, None, Some(&target))
+        self.record(path, entry, None, Some(&target))
     }
 
     fn special(&mut self, dir: &OwnedFd, name: &OsStr, path: &[u8], entry: &Entry) -> Result<(), Fault> {
         let device = rustix::fs::makedev(entry.device.0, entry.device.1);
         let mode = Mode::from_raw_mode(0o600);
-        let (kind, file_type) = match entry.kind {
-            Kind::Char => (manifest::Kind::Char, FileType::CharacterDevice),
-            Kind::Block => (manifest::Kind::Block, FileType::BlockDevice),
-            Kind::Fifo => (manifest::Kind::Fifo, FileType::Fifo),
-            _ => (manifest::Kind::Symlink, FileType::Symlink),
+        let file_type = match entry.kind {
+            Kind::Char => FileType::CharacterDevice,
+            Kind::Block => FileType::BlockDevice,
+            Kind::Fifo => FileType::Fifo,
+            _ => FileType::Symlink,
         };
         let link = file_type == FileType::Symlink;
         let make = || match link {
@@ -307,14 +310,18 @@ impl Layer<'_> {
         }
         self.meta.inodes += 1;
         attrs::apply_at(dir, name, entry, link, &path.escape_ascii().to_string())?;
-        self.record(path, kind, entry, None, link.then_some(entry.link.as_slice()))
+        self.record(path, entry, None, link.then_some(entry.link.as_slice()))
     }
 
     /// Takes away what an earlier entry of this layer put here.
     fn replace(&mut self, dir: &OwnedFd, name: &OsStr, path: &[u8]) -> Result<(), Fault> {
         tree::remove_tree(dir.as_fd(), name).map_err(|e| Fault::io("replace", self.tree.show(path), e))?;
         self.tree.forget();
-        self.implied.retain(|p| !(p == path || p.starts_with(path) && p.get(path.len()) == Some(&b'/')));
+        self.implied.remove(path);
+        // `0` follows `/`: only what is below is looked at, as an archive may replace as often as it likes.
+        let below = [path, b"/"].concat()..[path, b"0"].concat();
+        let gone: Vec<_> = self.implied.range(below).cloned().collect();
+        gone.iter().for_each(|path| drop(self.implied.remove(path)));
         self.record_plain(path, manifest::Kind::Gone, 0)
     }
 
@@ -335,14 +342,13 @@ impl Layer<'_> {
     fn record(
         &mut self,
         path: &[u8],
-        kind: manifest::Kind,
         entry: &Entry,
         content: Option<(String, u64)>,
         link: Option<&[u8]>,
     ) -> Result<(), Fault> {
         let (h, s) = content.map_or((None, None), |(h, s)| (Some(h), Some(s)));
-        let (m, u, g) = (entry.mode, entry.uid, entry.gid);
-        self.manifest.add(&manifest::Entry { p: escape(path), k: kind, m, u, g, s, h, l: link.map(escape) })
+        let (k, m, u, g) = (entry.kind.into(), entry.mode, entry.uid, entry.gid);
+        self.manifest.add(&manifest::Entry { p: escape(path), k, m, u, g, s, h, l: link.map(escape) })
     }
 
     fn record_plain(&mut self, path: &[u8], k: manifest::Kind, m: u32) -> Result<(), Fault> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::limits::Fault;
+use super::tarball;
 use crate::{Error, Result};
 
 /// What a line is about.
@@ -26,6 +27,20 @@ pub(crate) enum Kind {
     Fifo,
     Whiteout,
     Gone,
+}
+
+impl From<tarball::Kind> for Kind {
+    fn from(kind: tarball::Kind) -> Self {
+        match kind {
+            tarball::Kind::File => Kind::File,
+            tarball::Kind::Dir => Kind::Dir,
+            tarball::Kind::Symlink => Kind::Symlink,
+            tarball::Kind::Hardlink => Kind::Hardlink,
+            tarball::Kind::Char => Kind::Char,
+            tarball::Kind::Block => Kind::Block,
+            tarball::Kind::Fifo => Kind::Fifo,
+        }
+    }
 }
 
 /// One line. Paths are relative to the layer's directory, escaped (see `escape`).
