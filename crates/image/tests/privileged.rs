@@ -163,6 +163,37 @@ async fn an_image_in_use_keeps_its_layers_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_layer_stays_as_long_as_a_container_has_it() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let (store, image) = pulled(dir.path(), &registry, &[layer(&[("a", "good"), ("b", "b")])]).await;
+    let c = Mounted::new(&store, dir.path(), &image).await;
+    let other = Mounted::new(&store, dir.path(), &image).await;
+    let file = dir.path().join("root/images/layers").join(image.diff_ids[0].hex()).join("fs/a");
+    std::fs::write(&file, "evil").unwrap();
+    let damage = store.verify().await.unwrap();
+    store.heal(&damage).await.unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"good", "healed");
+    let trash = || names(dir.path(), "trash");
+    eventually("what nobody reads to go", || trash().len() == 1).await;
+    let old = dir.path().join("root/images/trash").join(&trash()[0]).join("fs/a");
+    assert_eq!((std::fs::read(c.at("a")).unwrap(), std::fs::read(&old).unwrap()), (b"evil".to_vec(), b"evil".to_vec()));
+    assert_eq!(std::fs::read(c.at("b")).unwrap(), b"b");
+    // One of two containers goes, then the daemon.
+    other.remove().await;
+    let (id, target) = (c.id.clone(), c.target.clone());
+    drop((c, other, store));
+    let store = registry.store(dir.path()).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(old.exists(), "deleted while a container has it");
+    store.remove_rootfs(&id, Some(&target)).await.unwrap();
+    eventually("the replaced layer to go", || trash().is_empty()).await;
+    // The image has the good one.
+    let c = Mounted::new(&store, dir.path(), &image).await;
+    assert_eq!(std::fs::read(c.at("a")).unwrap(), b"good");
+    c.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_layer_is_fetched_at_the_next_create() {
     let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
     let tars = [layer(&[("tmp/", "1777")]), layer(&[("tmp/b", "b")])];

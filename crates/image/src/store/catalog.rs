@@ -113,14 +113,14 @@ impl Inner {
     /// Lets callers see a record that was written.
     fn show(&self, id: &Digest, record: ImageRecord) -> Result<Arc<Image>> {
         let image = Arc::new(publish(id, &record, self.is_pinned(&record))?);
-        let stored = Stored { record, image: image.clone() };
+        let stored = Stored::new(record, image.clone());
         self.state().images.insert(id.clone(), stored);
         Ok(image)
     }
 
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
         let _catalog = self.catalog.lock().await;
-        let Some(Stored { mut record, image }) = self.find(name)? else { return Ok(()) };
+        let Some(Stored { mut record, image, .. }) = self.find(name)? else { return Ok(()) };
         let tag = Reference::parse(name).ok().filter(|r| r.digest().is_none()).map(|r| r.canonical());
         let by_tag = tag.is_some_and(|tag| record.tags.remove(&tag));
         let mut batch = Batch::new();
@@ -140,7 +140,7 @@ impl Inner {
     pub(crate) async fn set_pinned(&self, name: &str, pinned: bool) -> Result<()> {
         let _catalog = self.catalog.lock().await;
         let found = self.find(name)?.ok_or_else(|| Error::ImageNotFound { name: name.to_owned() })?;
-        let Stored { mut record, image } = found;
+        let Stored { mut record, image, .. } = found;
         record.pinned = Some(pinned);
         let mut batch = Batch::new();
         batch.put(image.id.as_str(), &record)?;

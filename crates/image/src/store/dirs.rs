@@ -5,7 +5,8 @@
 //! chains/<chain id>/fs                       corrections stacked right above a layer, see `chain`
 //! blobs/<digest>                             layers of images that were loaded from a file, as they came
 //! containers/<id>/{rootfs.json,<n>/{upper,work}}
-//! staging/…, trash/…                         being made, being deleted
+//! staging/…, trash/…                         being made, being deleted; `trash/<unique>.<digest>` was a layer or a
+//!                                            chain, which containers may still read
 //! empty                                      the only lower directory of an image without layers
 //! ```
 
@@ -65,7 +66,11 @@ impl Dirs {
 
     /// Renames something into the trash, answering where it is now. Nothing there: `None`.
     pub(crate) fn discard(&self, path: &Path) -> Result<Option<PathBuf>> {
-        let trash = self.base.join("trash").join(self.unique());
+        let mut name = self.unique();
+        if let Some(digest) = path.file_name().and_then(|n| hex_digest(n.to_str()?)) {
+            name = format!("{name}.{}", digest.hex());
+        }
+        let trash = self.base.join("trash").join(name);
         match std::fs::rename(path, &trash) {
             Ok(()) => Ok(Some(trash)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -73,9 +78,18 @@ impl Dirs {
         }
     }
 
+    /// The layer or chain that something in the trash was.
+    pub(crate) fn discarded(name: &str) -> Option<Digest> {
+        name.rsplit_once('.').and_then(|(_, hex)| hex_digest(hex))
+    }
+
     fn unique(&self) -> String {
         format!("{}-{}", self.tag, self.serial.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+fn hex_digest(hex: &str) -> Option<Digest> {
+    format!("sha256:{hex}").parse().ok()
 }
 
 /// A directory below `staging`; deleted when dropped, unless it was published.

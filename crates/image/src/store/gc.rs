@@ -52,7 +52,10 @@ pub(crate) async fn open(config: ImageStoreConfig, records: Store) -> Result<Arc
         let shown = key.parse::<Digest>().map_err(|e| Error::BadImage { what: key.clone(), detail: e.to_string() });
         let shown = shown.and_then(|id| publish(&id, &record, inner.is_pinned(&record)).map(|image| (id, image)));
         match shown {
-            Ok((id, image)) => drop(inner.state().images.insert(id, Stored { record, image: Arc::new(image) })),
+            Ok((id, image)) => {
+                let stored = Stored::new(record, Arc::new(image));
+                inner.state().images.insert(id, stored);
+            }
             Err(e) => tracing::error!(image = key, error = %e, "an image's record makes no sense; it is kept"),
         }
     }
@@ -61,9 +64,16 @@ pub(crate) async fn open(config: ImageStoreConfig, records: Store) -> Result<Arc
     // The directories of an earlier process: nobody of this one makes names that are there now.
     let mut old = Vec::new();
     for place in ["staging", "trash"] {
-        let place = inner.dirs.base.join(place);
-        old.extend(names(&place)?.into_iter().map(|name| place.join(name)));
+        let dir = inner.dirs.base.join(place);
+        for name in names(&dir)? {
+            match Dirs::discarded(&name).filter(|_| place == "trash") {
+                // A layer that was replaced while containers had it: their mounts are there still.
+                Some(was) => inner.state().replaced.push((was, dir.join(name))),
+                None => old.push(dir.join(name)),
+            }
+        }
     }
+    old.extend(inner.state().take_unread());
     drop(tokio::task::spawn_blocking(move || old.iter().for_each(|path| delete(path))));
     inner.collect.notify_one();
     tokio::spawn(collector(Arc::downgrade(&inner), inner.collect.clone()));
@@ -104,8 +114,9 @@ impl Inner {
         let now = Instant::now();
         let mut next: Option<Instant> = None;
         let (mut layers, mut batch) = (Vec::new(), Batch::new());
-        let (named, blobs) = {
+        let (named, blobs, unread) = {
             let mut state = self.state();
+            let unread = state.take_unread();
             let named = state.referenced();
             let keep = self.config.keep_unfinished;
             state.layers.retain(|diff_id, layer| {
@@ -123,7 +134,7 @@ impl Inner {
             let kept = state.images.values().filter(|s| s.record.keeps_blobs);
             let blobs: Vec<String> =
                 kept.flat_map(|s| s.record.layers.iter().map(|l| l.blob.hex().to_owned())).collect();
-            (named, blobs)
+            (named, blobs, unread)
         };
         for diff_id in &layers {
             batch.delete::<LayerRecord>(diff_id.as_str());
@@ -134,7 +145,7 @@ impl Inner {
         }
         let dirs = self.dirs.clone();
         let trash = blocking("collect", move || {
-            let mut trash = Vec::new();
+            let mut trash = unread;
             for diff_id in &layers {
                 tracing::info!(layer = %diff_id, "unreferenced layer collected");
                 trash.extend(dirs.discard(&dirs.layer(diff_id))?);

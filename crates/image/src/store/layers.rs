@@ -130,7 +130,7 @@ impl Inner {
             return Ok(());
         }
         let (target, dirs) = (self.dirs.layer(&diff_id), self.dirs.clone());
-        let in_use = self.state().containers.values().any(|c| c.record.layers.contains(&diff_id));
+        let in_use = self.state().in_use(&diff_id);
         let old = blocking("publish", move || {
             point("layer.unpacked");
             let old = dirs.discard(&target)?;
@@ -140,8 +140,11 @@ impl Inner {
         })
         .await?;
         match old {
-            // Mounts of running containers still read it; the next start deletes it.
-            Some(old) if in_use => tracing::info!(path = %old.display(), "a replaced layer stays for its containers"),
+            // Mounts of running containers still read it; it goes with the last of them.
+            Some(old) if in_use => {
+                tracing::info!(path = %old.display(), "a replaced layer stays for its containers");
+                self.state().replaced.push((diff_id.clone(), old));
+            }
             Some(old) => delete_later(old),
             None => {}
         }

@@ -39,9 +39,8 @@ impl KnownContent for Known<'_> {
         if let Some(stored) = state.images.get(digest).filter(from_here) {
             return Some(stored.image.config_json.clone());
         }
-        let manifests = state.images.values().filter(from_here).filter_map(|s| s.record.manifest.as_ref());
-        let found = manifests.into_iter().find(|m| Digest::from_sha256(Sha256::digest(m.as_bytes()).into()) == *digest);
-        found.map(|m| Bytes::copy_from_slice(m.as_bytes()))
+        let found = state.images.values().filter(from_here).find(|s| s.manifest.as_ref() == Some(digest))?;
+        found.record.manifest.as_ref().map(|m| Bytes::copy_from_slice(m.as_bytes()))
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the store knows, in memory. The lock is held for lookups only, never across a system call.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use cricket_model::{ContainerId, Digest};
+use sha2::{Digest as _, Sha256};
 
 use super::record::{ImageRecord, LayerRecord};
 use super::rootfs::Rootfs;
@@ -15,6 +17,16 @@ use crate::Image;
 pub(crate) struct Stored {
     pub(crate) record: ImageRecord,
     pub(crate) image: Arc<Image>,
+    /// Digest of the record's manifest.
+    pub(crate) manifest: Option<Digest>,
+}
+
+impl Stored {
+    /// Hashes the manifest, and so is not to be called under the lock.
+    pub(crate) fn new(record: ImageRecord, image: Arc<Image>) -> Self {
+        let manifest = record.manifest.as_ref().map(|m| Digest::from_sha256(Sha256::digest(m.as_bytes()).into()));
+        Self { record, image, manifest }
+    }
 }
 
 /// A layer whose directory is in place.
@@ -36,12 +48,28 @@ pub(crate) struct State {
     pub(crate) images: BTreeMap<Digest, Stored>,
     pub(crate) layers: HashMap<Digest, Layer>,
     pub(crate) containers: HashMap<ContainerId, Rootfs>,
+    /// Directories in the trash that containers may still read, each with the layer or chain that it was.
+    pub(crate) replaced: Vec<(Digest, PathBuf)>,
     leases: HashMap<Digest, Weak<()>>,
 }
 
 impl State {
     pub(crate) fn new(containers: HashMap<ContainerId, Rootfs>) -> Self {
         Self { containers, ..Self::default() }
+    }
+
+    /// Whether a container's root filesystem has this layer or chain in it.
+    pub(crate) fn in_use(&self, name: &Digest) -> bool {
+        let uses = |c: &Rootfs| c.record.layers.contains(name) || c.record.chains.contains(name);
+        self.containers.values().any(uses)
+    }
+
+    /// What was replaced and no container reads any more.
+    pub(crate) fn take_unread(&mut self) -> Vec<PathBuf> {
+        let all = std::mem::take(&mut self.replaced);
+        let (read, unread) = all.into_iter().partition(|(name, _)| self.in_use(name));
+        self.replaced = read;
+        unread.into_iter().map(|(_, path)| path).collect()
     }
 
     /// Keeps what these digests name until the lease is dropped.
