@@ -19,6 +19,7 @@ mod own;
 mod print;
 mod reader;
 mod runtime;
+mod streaming;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) cni: Cni,
     /// Images.
     pub(crate) images: Images,
+    /// The streaming server.
+    pub(crate) streaming: cricket_streaming::Config,
     /// Handlers.
     pub(crate) handlers: Vec<HandlerConfig>,
     /// Files that were read, in the order in which they count.
@@ -89,6 +92,7 @@ impl Config {
         let runtime = runtime::read(&mut reader)?;
         let cni = cni::read(&mut reader)?;
         let images = images::read(&mut reader)?;
+        let streaming = streaming::read(&mut reader)?;
         let handlers = handlers::read(&mut reader)?;
         let (shown, rest) = reader.finish();
         let unsupported = rest.into_iter().map(|(place, value)| Unsupported {
@@ -96,7 +100,7 @@ impl Config {
             reason: reason(&place.key),
             place,
         });
-        Ok(Self { own, runtime, cni, images, handlers, files, unsupported: unsupported.collect(), shown })
+        Ok(Self { own, runtime, cni, images, streaming, handlers, files, unsupported: unsupported.collect(), shown })
     }
 
     /// Where network namespaces are pinned.

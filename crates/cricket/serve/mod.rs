@@ -19,9 +19,11 @@ mod socket;
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cricket_pod::Pods;
-use cricket_server::Service;
+use cricket_server::{Service, Sessions};
+use cricket_streaming::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Unsupported};
@@ -31,6 +33,9 @@ pub(crate) use assemble::{cni_config, handlers, helpers_dir, image_config};
 pub(crate) use lock::{Lock, LockError};
 pub(crate) use process::directories;
 pub(crate) use requests::Requests;
+
+/// How long streaming sessions may take to end with the daemon.
+const SESSIONS: Duration = Duration::from_secs(4);
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -72,6 +77,13 @@ fn tell(unsupported: &[Unsupported]) {
     }
 }
 
+/// Ends the streaming sessions.
+async fn ended(streaming: &Server) {
+    if tokio::time::timeout(SESSIONS, streaming.shutdown()).await.is_err() {
+        tracing::warn!(sessions = streaming.tasks(), "streaming sessions do not end, and are cut off");
+    }
+}
+
 async fn serve(config: Config) -> Fallible<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
@@ -84,7 +96,8 @@ async fn serve(config: Config) -> Fallible<()> {
     let pods = Pods::restore(shared.clone()).await?;
     tracing::info!(pods = pods.list().len(), "pods restored");
     netns::watch(config.netns_dir(), pods.clone());
-    let service = Service::new(pods, images, service_config);
+    let streaming = Server::start(config.streaming.clone(), Arc::new(Sessions::new(pods.clone()))).await?;
+    let service = Service::new(pods, images, streaming.clone(), service_config);
     let requests = Requests::default();
     let operators = socket::listen(&config.own.admin_address, 0o600)?;
     // The last thing that is made: who can connect finds all of it.
@@ -92,7 +105,7 @@ async fn serve(config: Config) -> Fallible<()> {
     let admin = tokio::spawn(admin::server::serve(operators, shared, requests.clone()));
     let server = tokio::spawn(requests::serve(cri, service, requests.clone()));
     process::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(address = %config.own.address.display(), "cricket serves");
+    tracing::info!(address = %config.own.address.display(), streaming = streaming.base(), "cricket serves");
     let asked = tokio::select! {
         _ = term.recv() => "SIGTERM",
         _ = int.recv() => "SIGINT",
@@ -101,7 +114,8 @@ async fn serve(config: Config) -> Fallible<()> {
     tracing::info!(signal = asked, requests = requests.running(), "cricket ends, pods run on");
     process::notify(&[sd_notify::NotifyState::Stopping]);
     admin.abort();
-    requests.drain().await;
+    // Sessions end with the daemon, and the commands of execs with them.
+    tokio::join!(requests.drain(), ended(&streaming));
     if let Err(e) = records.flush().await {
         tracing::warn!(error = %e, "the last changes are in the pods' journals only");
     }

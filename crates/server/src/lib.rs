@@ -3,6 +3,7 @@
 //! ```text
 //! tonic ─▶ runtime/RPC.rs, image/RPC.rs ─▶ cricket_pod::Pods, cricket_image::ImageStore
 //!                    │
+//!                    ├─ streaming.rs: streaming clients' sessions over the same pods
 //!                    └─ convert/: records → CRI messages · code.rs: errors → gRPC codes
 //! ```
 //!
@@ -16,6 +17,7 @@ mod convert;
 mod image;
 mod instrument;
 mod runtime;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -23,6 +25,9 @@ use cricket_cri_api::v1::image_service_server::ImageServiceServer;
 use cricket_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use cricket_image::ImageStore;
 use cricket_pod::Pods;
+use cricket_streaming::Server;
+
+pub use streaming::Sessions;
 
 /// Largest request, in bytes: kubelets allow 16 MiB in both directions.
 pub const MAX_MESSAGE: usize = 16 << 20;
@@ -34,6 +39,7 @@ pub struct Service(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) pods: Pods,
     pub(crate) images: ImageStore,
+    pub(crate) streaming: Server,
     pub(crate) config: ServiceConfig,
 }
 
@@ -58,9 +64,9 @@ pub struct CniTemplate {
 }
 
 impl Service {
-    /// The services over these pods and images.
-    pub fn new(pods: Pods, images: ImageStore, config: ServiceConfig) -> Self {
-        Self(Arc::new(Inner { pods, images, config }))
+    /// The services over these pods and images; `streaming` serves [`Sessions`] of the same pods.
+    pub fn new(pods: Pods, images: ImageStore, streaming: Server, config: ServiceConfig) -> Self {
+        Self(Arc::new(Inner { pods, images, streaming, config }))
     }
 
     /// The gRPC service of the runtime.

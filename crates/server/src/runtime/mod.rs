@@ -1,8 +1,10 @@
 //! RuntimeService: which file answers which RPC.
 
+mod attach;
 mod container_stats;
 mod container_status;
 mod create_container;
+mod exec;
 mod exec_sync;
 mod get_container_events;
 mod list_container_stats;
@@ -11,6 +13,7 @@ mod list_pod_sandbox;
 mod list_pod_sandbox_stats;
 mod pod_sandbox_stats;
 mod pod_sandbox_status;
+mod port_forward;
 mod remove_container;
 mod remove_pod_sandbox;
 mod reopen_container_log;
@@ -20,6 +23,7 @@ mod start_container;
 mod status;
 mod stop_container;
 mod stop_pod_sandbox;
+mod streams;
 mod update_container_resources;
 mod update_pod_sandbox_resources;
 mod update_runtime_config;
@@ -188,19 +192,25 @@ impl RuntimeService for Service {
         answer("ExecSync", subject, exec_sync::handle(self, request)).await
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
-        missing("Exec")
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("Exec", subject, exec::handle(self, request)).await
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
-        missing("Attach")
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
+        let request = request.into_inner();
+        let subject = Subject::container(self, &request.container_id);
+        answer("Attach", subject, attach::handle(self, request)).await
     }
 
     async fn port_forward(
         &self,
-        _: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Result<Response<v1::PortForwardResponse>, Status> {
-        missing("PortForward")
+        let request = request.into_inner();
+        let subject = Subject::pod(&request.pod_sandbox_id);
+        answer("PortForward", subject, port_forward::handle(self, request)).await
     }
 
     async fn container_stats(

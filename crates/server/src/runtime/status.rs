@@ -32,7 +32,8 @@ pub(super) async fn handle(service: &Service, request: v1::StatusRequest) -> Res
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: false,
-            mount_options: false,
+            // Of the bind mounts' own; an option that is none is refused.
+            mount_options: true,
         }),
     })
 }
