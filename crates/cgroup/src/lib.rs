@@ -12,9 +12,12 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod details;
 mod error;
 mod files;
 mod freeze;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod hierarchy;
 mod kill;
