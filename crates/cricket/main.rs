@@ -1,17 +1,9 @@
-//! cricket: flags, configuration, wiring and operator commands.
+//! The program; everything is in the library, where fuzz targets can reach it.
 
 #![forbid(unsafe_code)]
-
-mod admin;
-mod cli;
-mod config;
-mod doctor;
-mod images;
-mod layout;
-mod serve;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::run()
+    cricket::run()
 }

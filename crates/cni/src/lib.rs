@@ -40,15 +40,18 @@ mod turns;
 mod version;
 mod watch;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use attachment::{Attachment, Interface, InterfaceAddress};
 pub use bandwidth::Bandwidth;
 pub use cni::Cni;
 pub use config::{CniConfig, HandlerNetworks};
 pub use error::{Error, PluginError, Verb};
+pub use intent::Intent;
 pub use pod::{Dns, PodNetwork, PortMapping, Protocol};
 pub use readiness::{NotReady, Readiness};
 pub use version::Version;
-pub use intent::Intent;
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -48,6 +48,14 @@ pub(crate) fn load(path: &Path) -> Result<(Table, Vec<PathBuf>)> {
     Ok((all, read))
 }
 
+/// What one file's text says, in containerd's newest layout, without its imports.
+pub(crate) fn of_text(text: &str) -> Result<Table> {
+    let mut table = node::parse(&Arc::from(Path::new("config.toml")), text)?;
+    table.remove("imports");
+    versions::normalise(&mut table)?;
+    Ok(table)
+}
+
 fn text(path: &Path) -> Result<String> {
     let io = |source| ConfigError::Io { path: path.to_owned(), source };
     let mut text = String::new();

@@ -84,6 +84,15 @@ impl Config {
             None if Path::new(DEFAULT_FILE).exists() => file::load(Path::new(DEFAULT_FILE))?,
             None => Default::default(),
         };
+        Self::read(table, files, flags)
+    }
+
+    /// Reads one file's text; what it imports is not read.
+    pub(crate) fn of_text(text: &str) -> Result<Self> {
+        Self::read(file::of_text(text)?, Vec::new(), &Flags::default())
+    }
+
+    fn read(table: node::Table, files: Vec<PathBuf>, flags: &Flags) -> Result<Self> {
         let mut reader = Reader::new(table);
         for key in ["disabled_plugins", "required_plugins"] {
             reader.fixed(&[], key, toml::Value::Array(Vec::new()));

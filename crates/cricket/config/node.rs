@@ -95,7 +95,20 @@ fn line_of(text: &str, offset: usize) -> usize {
 /// A key as TOML wants it.
 pub(crate) fn quoted(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if bare { key.to_owned() } else { Value::String(key.to_owned()).to_string() }
+    if bare {
+        return key.to_owned();
+    }
+    // Not as values are written: those may take several lines, which keys may not.
+    let mut quoted = String::from('"');
+    for c in key.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// Puts `from` over `to`: tables key by key, everything else whole.

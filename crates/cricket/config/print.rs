@@ -31,7 +31,10 @@ impl Config {
         }
         for (table, keys) in tables {
             let name = table.iter().map(|k| quoted(k)).collect::<Vec<_>>().join(".");
-            let _ = writeln!(out, "\n[{name}]");
+            // Keys of no table come first.
+            if !name.is_empty() {
+                let _ = writeln!(out, "\n[{name}]");
+            }
             for shown in keys {
                 let line = format!("{} = {}", quoted(&shown.key), shown.value);
                 let _ = writeln!(out, "{line:COLUMN$} # {}", shown.origin);

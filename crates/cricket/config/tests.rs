@@ -311,3 +311,14 @@ fn the_streaming_servers_table_is_read_in_every_layout() {
         assert!(error.contains("config.toml:"), "{error}");
     }
 }
+
+#[test]
+fn what_is_printed_is_toml_whatever_the_keys_are() {
+    let text = "version = 3\ndisabled_plugins = []\n\
+                [plugins.\"io.containerd.cri.v1.images\".pinned_images]\n\"a b\\n\\u0007\\\"\" = \"x # y\"\n";
+    let printed = Config::of_text(text).expect("valid").to_toml();
+    let table: toml::Table = printed.parse().expect(&printed);
+    assert_eq!(table["disabled_plugins"], toml::Value::Array(Vec::new()));
+    let images = &table["plugins"]["io.containerd.cri.v1.images"]["pinned_images"];
+    assert_eq!(images["a b\n\u{7}\""].as_str(), Some("x # y"));
+}

@@ -11,6 +11,7 @@ mod store;
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::admin::{Answer, Operation, client};
@@ -37,6 +38,11 @@ impl fmt::Display for Finding {
             Self::Wrong(text) => write!(f, "WRONG  {text}"),
         }
     }
+}
+
+/// The mounts below `state` in a table of proc_pid_mountinfo(5), each with the pod or container it is of.
+pub(crate) fn mounts_in(table: &[u8], state: &Path) -> Vec<(PathBuf, String)> {
+    leftovers::mounts_in(table, state).into_iter().map(|suspect| (suspect.path, suspect.owner)).collect()
 }
 
 /// Runs the command.

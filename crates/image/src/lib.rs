@@ -16,6 +16,9 @@
 pub mod reference;
 pub mod registry;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 mod config;
 mod error;
 mod image;

@@ -19,6 +19,8 @@ mod cgroup;
 mod clients;
 mod containers;
 mod execs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod jobs;
 mod log;
 mod record;

@@ -48,7 +48,7 @@ pub(crate) fn status_of_stranger(pid: i32, pidfd: &impl AsFd) -> Option<ExitStat
 }
 
 /// The last field of a zombie's proc_pid_stat(5), `exit_code`, in the form of waitpid(2).
-fn zombie_status(stat: &[u8]) -> Option<ExitStatus> {
+pub(crate) fn zombie_status(stat: &[u8]) -> Option<ExitStatus> {
     // The command's name, in parentheses, may contain anything.
     let after = stat.rsplit(|byte| *byte == b')').next()?;
     let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();

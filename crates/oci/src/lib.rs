@@ -20,6 +20,8 @@ mod devices;
 mod env;
 mod error;
 mod exec;
+#[doc(hidden)]
+pub mod fuzzing;
 mod input;
 mod limits;
 mod mounts;

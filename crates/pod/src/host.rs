@@ -248,23 +248,7 @@ impl MountFacts for LivePaths {
     fn propagation(&self, path: &Path) -> Propagation {
         // Asked for only where a mount wants to share; statmount(2) would answer it for one mount, from Linux 6.8 on.
         let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return Propagation::Private };
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let mut best: Option<(usize, Propagation)> = None;
-        for line in text.lines() {
-            let mut fields = line.split(' ');
-            let Some(at) = fields.nth(4) else { continue };
-            if !path.starts_with(at) || best.is_some_and(|(len, _)| len > at.len()) {
-                continue;
-            }
-            let tags: Vec<&str> = fields.take_while(|f| *f != "-").collect();
-            let kind = match () {
-                () if tags.iter().any(|t| t.starts_with("shared:")) => Propagation::Shared,
-                () if tags.iter().any(|t| t.starts_with("master:")) => Propagation::Slave,
-                () => Propagation::Private,
-            };
-            best = Some((at.len(), kind));
-        }
-        best.map_or(Propagation::Private, |(_, kind)| kind)
+        propagation_in(&text, &path.canonicalize().unwrap_or_else(|_| path.to_owned()))
     }
 
     fn devices(&self, path: &Path) -> Vec<HostDevice> {
@@ -273,6 +257,34 @@ impl MountFacts for LivePaths {
             meta => device(path, meta).into_iter().collect(),
         }
     }
+}
+
+/// How the mount that `path` is in propagates, by a table of proc_pid_mountinfo(5).
+pub(crate) fn propagation_in(table: &str, path: &Path) -> Propagation {
+    let mut best: Option<(usize, Propagation)> = None;
+    for line in table.lines() {
+        let mut fields = line.split(' ');
+        let Some(at) = fields.nth(4).map(unescape) else { continue };
+        if !path.starts_with(&at) || best.is_some_and(|(len, _)| len > at.len()) {
+            continue;
+        }
+        // The mount's options are next, then tags up to a dash.
+        let tags: Vec<&str> = fields.skip(1).take_while(|f| *f != "-").collect();
+        let kind = match () {
+            () if tags.iter().any(|t| t.starts_with("shared:")) => Propagation::Shared,
+            () if tags.iter().any(|t| t.starts_with("master:")) => Propagation::Slave,
+            () => Propagation::Private,
+        };
+        best = Some((at.len(), kind));
+    }
+    best.map_or(Propagation::Private, |(_, kind)| kind)
+}
+
+/// Undoes the octal escapes of a mount point.
+fn unescape(point: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(point.to_owned(), |text, (escape, character)| text.replace(escape, character))
 }
 
 #[cfg(test)]
@@ -285,6 +297,17 @@ mod tests {
         let null = all.iter().find(|d| d.path == Path::new("/dev/null")).expect("/dev/null");
         assert_eq!((null.kind, null.major, null.minor), (DeviceKind::Char, 1, 3));
         assert!(!all.iter().any(|d| d.path.starts_with("/dev/pts")));
+    }
+
+    #[test]
+    fn the_innermost_mount_says_how_it_propagates() {
+        let table = "1 0 0:1 / / rw shared:1 - ext4 a rw\n2 1 0:2 / /mnt/a\\040b rw master:1 - tmpfs a rw\n\
+                     3 2 0:3 / /mnt/a\\040b/c rw - tmpfs shared:x rw\n";
+        for (path, want) in
+            [("/mnt/a", Propagation::Shared), ("/mnt/a b/x", Propagation::Slave), ("/mnt/a b/c", Propagation::Private)]
+        {
+            assert_eq!(propagation_in(table, Path::new(path)), want, "{path}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod bundle;
 mod driver;
 mod error;
 mod exec;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod info;
 mod joins;

@@ -18,7 +18,7 @@ pub(crate) fn usage(netns: &Path, timestamp: i64) -> Option<v1::NetworkUsage> {
 }
 
 /// Parses proc_pid_net(5) `dev`: bytes, packets, errs, … received, then the same sent.
-fn parse(text: &str) -> Vec<v1::NetworkInterfaceUsage> {
+pub(crate) fn parse(text: &str) -> Vec<v1::NetworkInterfaceUsage> {
     let line = |line: &str| {
         let (name, rest) = line.split_once(':')?;
         let numbers: Vec<u64> = rest.split_ascii_whitespace().map(|n| n.parse().unwrap_or(0)).collect();

@@ -9,6 +9,8 @@ pub mod detached;
 mod error;
 pub mod fault;
 mod features;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod keyring;
 pub mod memfd;

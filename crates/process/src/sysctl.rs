@@ -9,7 +9,7 @@ use crate::error::{Doing, Error, Result};
 
 /// The path below `/proc/sys` of a name as sysctl(8) takes it: the first separator that occurs decides, so that
 /// `net/ipv4/conf/eth0.100/forwarding` and `net.ipv4.conf.eth0/100.forwarding` name the same parameter.
-fn path(name: &str) -> Result<String> {
+pub(crate) fn path(name: &str) -> Result<String> {
     let slashes = name.find(['.', '/']).is_some_and(|first| name.as_bytes()[first] == b'/');
     let path: String = match slashes {
         true => name.to_owned(),

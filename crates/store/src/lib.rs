@@ -14,6 +14,8 @@ mod batch;
 mod codec;
 mod error;
 mod file;
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod store;
 mod writer;

@@ -217,7 +217,7 @@ impl std::fmt::Debug for BlobStream {
 }
 
 /// Whether `Content-Range` (RFC 9110, 14.4) is from `offset` to the end of `size` bytes.
-fn range_matches(range: &str, offset: u64, size: u64) -> bool {
+pub(super) fn range_matches(range: &str, offset: u64, size: u64) -> bool {
     let Some((span, total)) = range.trim().strip_prefix("bytes ").and_then(|r| r.split_once('/')) else {
         return false;
     };

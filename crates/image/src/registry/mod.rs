@@ -18,6 +18,7 @@ mod blob;
 mod config;
 mod error;
 mod failure;
+pub(crate) mod fuzzing;
 mod hosts;
 mod manifest;
 mod platform;

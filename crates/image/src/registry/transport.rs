@@ -164,7 +164,7 @@ impl Transport {
 }
 
 /// Where a redirect leads.
-fn target(from: &Url, location: Option<&HeaderValue>) -> Result<Url, Failure> {
+pub(super) fn target(from: &Url, location: Option<&HeaderValue>) -> Result<Url, Failure> {
     let wrong = |why: &str| Failure::new(Cause::Unavailable, format!("a redirect {why}"));
     let location = location.and_then(|v| v.to_str().ok()).ok_or_else(|| wrong("without a readable location"))?;
     let mut next = from.join(location).map_err(|_| wrong("to an address that cannot be read"))?;

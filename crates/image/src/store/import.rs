@@ -68,16 +68,13 @@ struct Saved {
 }
 
 /// An image in an archive, with the file of each layer.
-type FoundImage = (Described, HashMap<Digest, PathBuf>);
+pub(crate) type FoundImage = (Described, HashMap<Digest, PathBuf>);
 
 impl Inner {
     pub(crate) async fn import(self: &Arc<Self>, path: &Path) -> Result<Vec<Arc<Image>>> {
         let (path, staging, platform) = (path.to_owned(), self.dirs.staging(), self.config.platform.clone());
-        let (found, archive) = blocking("read an archive of images", move || {
-            let archive = Archive::open(&path, staging)?;
-            Ok((read(&archive, &platform)?, archive))
-        })
-        .await?;
+        let (found, archive) =
+            blocking("read an archive of images", move || read_archive(&path, staging, &platform)).await?;
         let mut images = Vec::new();
         for (image, files) in found {
             // What is loaded is kept as it came: there may be no registry to fetch a layer from again.
@@ -102,6 +99,12 @@ impl Inner {
         drop(archive);
         Ok(images)
     }
+}
+
+/// The images for `platform` in an archive, which is unpacked into `staging` until it is dropped.
+pub(crate) fn read_archive(path: &Path, staging: PathBuf, platform: &Platform) -> Result<(Vec<FoundImage>, Archive)> {
+    let archive = Archive::open(path, staging)?;
+    Ok((read(&archive, platform)?, archive))
 }
 
 fn read(archive: &Archive, platform: &Platform) -> Result<Vec<FoundImage>> {

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::registry::Registry;
 use crate::{AuthConfig, Error, Image, ImageStoreConfig, Result};
 
+pub(crate) use import::read_archive;
 pub(crate) use record::LayerRef;
 
 /// Which part of the store a [`FsUsage`] is about.

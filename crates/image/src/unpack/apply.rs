@@ -321,7 +321,9 @@ impl Layer<'_> {
         // `0` follows `/`: only what is below is looked at, as an archive may replace as often as it likes.
         let below = [path, b"/"].concat()..[path, b"0"].concat();
         let gone: Vec<_> = self.implied.range(below).cloned().collect();
-        gone.iter().for_each(|path| drop(self.implied.remove(path)));
+        for path in gone {
+            self.implied.remove(&path);
+        }
         self.record_plain(path, manifest::Kind::Gone, 0)
     }
 

@@ -31,6 +31,7 @@ use cricket_model::Digest;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use attrs::copy_xattrs;
+pub(crate) use inflate::open as inflate;
 pub(crate) use limits::{Fault, Limits};
 pub(crate) use manifest::{
     Entry as ManifestEntry, Kind as ManifestKind, SPARSE, hash_file, hash_sparse, read as read_manifest,

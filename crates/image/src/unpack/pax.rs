@@ -59,7 +59,13 @@ impl Pax {
             b"GNU.sparse.realsize" | b"GNU.sparse.size" => {
                 (self.sparse.real_size, self.sparse.present) = (Some(digits()?), true);
             }
-            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => self.sparse.map.push(digits()?),
+            b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+                // One header after the other may add to it.
+                if self.sparse.map.len() >= 2 * limits.noted {
+                    return Err(Fault::bound("segments of a sparse file", limits.noted.to_string()));
+                }
+                self.sparse.map.push(digits()?);
+            }
             b"GNU.sparse.map" => {
                 let numbers: Option<Vec<u64>> = value.split(|b| *b == b',').map(number).collect();
                 (self.sparse.map, self.sparse.present) = (numbers.ok_or_else(wrong)?, true);
@@ -117,6 +123,17 @@ mod tests {
         for bad in [&b"99 path=x\n"[..], b"x path=a\n", b"9 path=ab", b"5 a\n\n", b"18446744073709551616 a=b\n"] {
             assert!(Pax::default().read(bad, &Limits::default()).is_err(), "{}", bad.escape_ascii());
         }
+    }
+
+    #[test]
+    fn maps_do_not_grow_over_many_headers() {
+        let limits = Limits { noted: 4, ..Limits::default() };
+        let mut pax = Pax::default();
+        let header = b"23 GNU.sparse.offset=1\n25 GNU.sparse.numbytes=1\n";
+        for _ in 0..4 {
+            pax.read(header, &limits).unwrap();
+        }
+        assert!(matches!(pax.read(header, &limits), Err(Fault::Bound { .. })));
     }
 
     #[test]

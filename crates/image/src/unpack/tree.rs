@@ -23,8 +23,8 @@ const MAX_DEPTH: usize = 2048;
 pub(crate) struct Made {
     /// Directories that were made though the archive has no entry for them (yet).
     pub(crate) implied: Vec<Vec<u8>>,
-    /// Directories that took a whiteout's place and hide what is below.
-    pub(crate) opaque: bool,
+    /// Whiteouts that became directories, since something is below them; nothing of lower layers shows through.
+    pub(crate) uncovered: Vec<Vec<u8>>,
 }
 
 /// The root of a layer, and the parent that was used last.
@@ -106,7 +106,7 @@ impl Tree {
                     rustix::fs::unlinkat(&fd, name, AtFlags::empty())
                         .map_err(|e| Fault::io("remove", self.show(&below), e))?;
                     self.mkdir(&fd, name, &below)?;
-                    made.opaque = true;
+                    made.uncovered.push(below.clone());
                     let dir = open_dir(&fd, name).map_err(|e| Fault::io("open", self.show(&below), e))?;
                     mark_opaque(&dir).map_err(|e| Fault::io("mark as opaque", self.show(&below), e))?;
                 }

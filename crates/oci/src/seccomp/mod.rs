@@ -12,6 +12,7 @@ use cricket_cri_api::v1::security_profile::ProfileType;
 use oci_spec::runtime::{Capabilities, LinuxSeccomp};
 
 pub use default::default_profile;
+pub(crate) use profile::{Host, parse as parse_profile};
 
 use crate::error::{Error, Result, shown};
 use crate::input::ContainerInput;
@@ -93,8 +94,8 @@ pub(crate) fn filter(input: &ContainerInput<'_>, capabilities: &Capabilities) ->
         Wanted::Localhost { field, .. } => {
             localhost_seccomp_path(input.config, &input.handler.unset_seccomp_profile)?;
             let json = input.localhost_seccomp.ok_or(Error::Missing("the content of the seccomp profile"))?;
-            let host = profile::Host { capabilities, architecture, kernel: input.host.kernel };
-            profile::parse(field, json, &host).map(Some)
+            let host = Host { capabilities, architecture, kernel: input.host.kernel };
+            parse_profile(field, json, &host).map(Some)
         }
     }
 }
