@@ -47,6 +47,8 @@ pub(crate) struct Shown {
 pub(crate) struct Reader {
     root: Table,
     shown: Vec<Shown>,
+    /// Tables and keys of settings without a value: nobody sees them, but they exist.
+    unset: Vec<(Vec<String>, String)>,
 }
 
 /// What is shown instead of a secret.
@@ -55,7 +57,7 @@ pub(crate) const HIDDEN: &str = "(hidden)";
 impl Reader {
     /// Reads from this document.
     pub(crate) fn new(root: Table) -> Self {
-        Self { root, shown: Vec::new() }
+        Self { root, shown: Vec::new(), unset: Vec::new() }
     }
 
     /// A setting; shown whether it is set or not.
@@ -80,7 +82,10 @@ impl Reader {
 
     /// A setting without a default; shown only where it is set.
     pub(crate) fn optional<T: DeserializeOwned + Serialize>(&mut self, table: &[&str], key: &str) -> Result<Option<T>> {
-        let Some((value, place)) = self.take(table, key)? else { return Ok(None) };
+        let Some((value, place)) = self.take(table, key)? else {
+            self.unset.push((owned(table), key.to_owned()));
+            return Ok(None);
+        };
         let read = decode(value, &place)?;
         self.show(table, key, &read, Origin::File(place));
         Ok(Some(read))
@@ -151,7 +156,9 @@ impl Reader {
             return Err(ConfigError::Value { place: found.place.clone(), reason: "want a table".into() });
         };
         let Some(node) = rest.values().next() else { return Ok(()) };
-        let mut known: Vec<_> = self.shown.iter().filter(|s| s.table == table).map(|s| s.key.as_str()).collect();
+        let shown = self.shown.iter().filter(|s| s.table == table).map(|s| s.key.as_str());
+        let unset = self.unset.iter().filter(|(t, _)| t == table).map(|(_, key)| key.as_str());
+        let mut known: Vec<_> = shown.chain(unset).collect();
         known.sort_unstable();
         let table = table.iter().map(|k| node::quoted(k)).collect::<Vec<_>>().join(".");
         Err(ConfigError::Unknown { place: node.place.clone(), table, known: known.join(", ") })
@@ -174,9 +181,12 @@ impl Reader {
 
     fn show<T: Serialize>(&mut self, table: &[&str], key: &str, value: &T, origin: Origin) {
         let value = Value::try_from(value).unwrap_or_else(|e| Value::String(format!("(cannot be shown: {e})")));
-        let table = table.iter().map(|k| (*k).to_owned()).collect();
-        self.shown.push(Shown { table, key: key.to_owned(), value, origin });
+        self.shown.push(Shown { table: owned(table), key: key.to_owned(), value, origin });
     }
+}
+
+fn owned(table: &[&str]) -> Vec<String> {
+    table.iter().map(|k| (*k).to_owned()).collect()
 }
 
 fn path<'a>(table: &[&'a str], key: &'a str) -> Vec<&'a str> {
