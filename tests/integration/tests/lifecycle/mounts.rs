@@ -189,6 +189,35 @@ async fn paths_that_make_no_sense_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
+async fn additional_options_count_for_their_mount_alone() -> Result<()> {
+    let scene = Scene::host("mounts-options").await?;
+    let status = scene.cri.runtime().status(v1::StatusRequest::default()).await?.into_inner();
+    assert!(status.features.is_some_and(|f| f.mount_options), "advertised");
+    let path = dir(&scene, "options")?;
+    std::fs::write(path.join("tool"), "#!/bin/sh\necho ran\n")?;
+    std::fs::set_permissions(path.join("tool"), std::fs::Permissions::from_mode(0o755))?;
+    let mut config = idle("main");
+    let options = ["noexec", "nodev", "nosuid"].map(str::to_owned).to_vec();
+    config.mounts = vec![v1::Mount { mount_options: options, ..mount(&path, "/strict") }, mount(&path, "/plain")];
+    let main = scene.run(&config).await?;
+    assert_eq!(scene.sh(&main, "/plain/tool").await?, "ran");
+    assert_eq!(scene.sh(&main, "/strict/tool 2>/dev/null || echo refused").await?, "refused");
+    let shown = |path: &str| format!("grep ' {path} ' /proc/self/mountinfo | cut -d ' ' -f 6");
+    let strict = scene.sh(&main, &shown("/strict")).await?;
+    for option in ["rw", "noexec", "nodev", "nosuid"] {
+        assert!(strict.split(',').any(|o| o == option), "{option} is not in {strict}");
+    }
+    let plain = scene.sh(&main, &shown("/plain")).await?;
+    assert!(!plain.contains("noexec"), "{plain}");
+    let mut wrong = idle("wrong");
+    wrong.mounts = vec![v1::Mount { mount_options: vec!["loop".into()], ..mount(&path, "/data") }];
+    let error = scene.cri.create(&scene.id, &wrong, &scene.pod).await.expect_err("no option of a bind mount");
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("loop"), "{error}");
+    scene.end().await
+}
+
+#[tokio::test]
 async fn recursively_read_only_reaches_the_mounts_below() -> Result<()> {
     let scene = Scene::host("mounts-rro").await?;
     let status = scene.cri.runtime().status(v1::StatusRequest { verbose: false }).await?.into_inner();
