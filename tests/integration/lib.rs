@@ -4,13 +4,22 @@
 
 #![forbid(unsafe_code)]
 
-use anyhow::Result;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cricket_cri_api::v1;
+use cricket_testkit::cri::{self, Cri};
 use cricket_testkit::daemon::{Daemon, Options};
-use cricket_testkit::image::suite;
+use cricket_testkit::image::{Image, ImageBuilder, Named, suite};
 use cricket_testkit::registry::Registry;
+use tokio::sync::Mutex;
 
 /// An image with a shell, pulled by [`Node::start`].
 pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.29-2";
+
+/// How long a container that ends by itself may take.
+pub const SOON: Duration = Duration::from_secs(20);
 
 /// A registry with the suite's busybox and a daemon that pulls from it.
 pub struct Node {
@@ -35,4 +44,42 @@ impl Node {
         daemon.cri().await?.pull(BUSYBOX).await?;
         Ok(Self { daemon, registry })
     }
+
+    /// The daemon that the tests of a program share which need nothing special of it: it is started by the first that
+    /// asks and ends with the last that holds it.
+    pub async fn shared() -> Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<Node>> = Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(node) = shared.upgrade() {
+            return Ok(node);
+        }
+        let node = Arc::new(Self::start().await?);
+        *shared = Arc::downgrade(&node);
+        Ok(node)
+    }
+
+    /// Pushes and pulls an image on top of busybox; its name.
+    pub async fn image(&self, repository: &str, change: impl FnOnce(ImageBuilder) -> ImageBuilder) -> Result<String> {
+        let image = change(busybox()?).build()?;
+        self.registry.fill(&[Named { repository: repository.to_owned(), tag: "1".into(), image }]).await?;
+        let name = format!("registry.k8s.io/{repository}:1");
+        self.daemon.cri().await?.pull(&name).await?;
+        Ok(name)
+    }
+}
+
+/// The suite's busybox, to add to.
+pub fn busybox() -> Result<ImageBuilder> {
+    let busybox = suite()?.into_iter().find(|i| BUSYBOX.contains(&i.repository)).context("no busybox")?;
+    Ok(Image::of(busybox.image.layers))
+}
+
+/// A container that does nothing, and ends at once when it is asked to.
+pub fn idle(name: &str, image: &str) -> v1::ContainerConfig {
+    cri::container(name, image, &["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"])
+}
+
+/// Standard output of a shell's script executed in a running container; it must succeed.
+pub async fn sh(cri: &Cri, container: &str, script: &str) -> Result<String> {
+    Ok(cri.exec_text(container, &["sh", "-c", script]).await?.trim_end().to_owned())
 }

@@ -1,28 +1,17 @@
 //! A pod to try something in, on a daemon that the tests share; it ends with the last that holds it.
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cricket_cri_api::v1;
 use cricket_integration::{BUSYBOX, Node};
+pub(crate) use cricket_integration::{SOON, busybox, idle};
 use cricket_testkit::cri::{self, Cri};
-use cricket_testkit::image::{Image, ImageBuilder, Named, suite};
-use tokio::sync::Mutex;
+use cricket_testkit::image::ImageBuilder;
 
-/// How long a container that ends by itself may take.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// The daemon that tests share which do not measure it.
+/// The daemon that the tests share which do not measure it.
 pub(crate) async fn node() -> Result<Arc<Node>> {
-    static SHARED: Mutex<Weak<Node>> = Mutex::const_new(Weak::new());
-    let mut shared = SHARED.lock().await;
-    if let Some(node) = shared.upgrade() {
-        return Ok(node);
-    }
-    let node = Arc::new(Node::start().await?);
-    *shared = Arc::downgrade(&node);
-    Ok(node)
+    Node::shared().await
 }
 
 /// A ready pod on the host's network.
@@ -64,17 +53,12 @@ impl Scene {
 
     /// Standard output of a script that must succeed.
     pub(crate) async fn sh(&self, container: &str, script: &str) -> Result<String> {
-        Ok(self.cri.exec_text(container, &["sh", "-c", script]).await?.trim_end().to_owned())
+        cricket_integration::sh(&self.cri, container, script).await
     }
 
     /// Pushes and pulls an image on top of busybox; its name.
     pub(crate) async fn image(&self, name: &str, change: impl FnOnce(ImageBuilder) -> ImageBuilder) -> Result<String> {
-        let image = change(busybox()?).build()?;
-        let repository = format!("hostile/{name}");
-        self.node.registry.fill(&[Named { repository: repository.clone(), tag: "1".into(), image }]).await?;
-        let name = format!("registry.k8s.io/{repository}:1");
-        self.cri.pull(&name).await?;
-        Ok(name)
+        self.node.image(&format!("hostile/{name}"), change).await
     }
 
     /// Removes the pod; the daemon has not panicked meanwhile.
@@ -83,17 +67,6 @@ impl Scene {
         self.cri.remove_pod(&self.id).await?;
         assert_unharmed(&self.node).await
     }
-}
-
-/// The suite's busybox, to add to.
-pub(crate) fn busybox() -> Result<ImageBuilder> {
-    let busybox = suite()?.into_iter().find(|i| BUSYBOX.contains(&i.repository)).context("no busybox")?;
-    Ok(Image::of(busybox.image.layers))
-}
-
-/// A container that does nothing until it is killed.
-pub(crate) fn idle(name: &str, image: &str) -> v1::ContainerConfig {
-    cri::container(name, image, &["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"])
 }
 
 /// The daemon answers and has not panicked.

@@ -1,31 +1,20 @@
-//! A pod to try something in. The tests share one daemon: it is started by the first that asks and ends with the last
-//! that holds it.
+//! A pod to try something in, on a daemon that the tests share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cricket_cri_api::v1;
-use cricket_integration::{BUSYBOX, Node};
+use cricket_integration::BUSYBOX;
+pub(crate) use cricket_integration::{Node, SOON};
 use cricket_testkit::cri::{self, Cri};
-use cricket_testkit::image::{Image, ImageBuilder, Named, suite};
+use cricket_testkit::image::ImageBuilder;
 use cricket_testkit::logs;
-use tokio::sync::Mutex;
-
-/// How long a container that ends by itself may take.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// The daemon that tests share which need nothing special of it.
 pub(crate) async fn node() -> Result<Arc<Node>> {
-    static SHARED: Mutex<Weak<Node>> = Mutex::const_new(Weak::new());
-    let mut shared = SHARED.lock().await;
-    if let Some(node) = shared.upgrade() {
-        return Ok(node);
-    }
-    let node = Arc::new(Node::start().await?);
-    *shared = Arc::downgrade(&node);
-    Ok(node)
+    Node::shared().await
 }
 
 /// A ready pod.
@@ -89,7 +78,7 @@ impl Scene {
 
     /// Standard output of a shell's script executed in a running container; it must succeed.
     pub(crate) async fn sh(&self, container: &str, script: &str) -> Result<String> {
-        Ok(self.cri.exec_text(container, &["sh", "-c", script]).await?.trim_end().to_owned())
+        cricket_integration::sh(&self.cri, container, script).await
     }
 
     /// Process ID of a container's init on the host.
@@ -107,13 +96,7 @@ impl Scene {
 
     /// Pushes and pulls an image on top of busybox; its name.
     pub(crate) async fn image(&self, name: &str, change: impl FnOnce(ImageBuilder) -> ImageBuilder) -> Result<String> {
-        let busybox = suite()?.into_iter().find(|i| BUSYBOX.contains(&i.repository)).context("no busybox")?;
-        let image = change(Image::of(busybox.image.layers)).build()?;
-        let repository = format!("lifecycle/{name}");
-        self.node.registry.fill(&[Named { repository: repository.clone(), tag: "1".into(), image }]).await?;
-        let name = format!("registry.k8s.io/{repository}:1");
-        self.cri.pull(&name).await?;
-        Ok(name)
+        self.node.image(&format!("lifecycle/{name}"), change).await
     }
 
     /// The pod's log directory.
@@ -135,7 +118,7 @@ pub(crate) fn shell(name: &str, script: &str) -> v1::ContainerConfig {
 
 /// A container that does nothing, and ends at once when it is asked to.
 pub(crate) fn idle(name: &str) -> v1::ContainerConfig {
-    shell(name, "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done")
+    cricket_integration::idle(name, BUSYBOX)
 }
 
 /// The security context of a container, to be changed.
