@@ -1,0 +1,8 @@
+//! Exec, attach and port-forward as clients use them: the URL by RPC, the session over a WebSocket.
+
+mod attach;
+mod client;
+mod exec;
+mod forward;
+mod restart;
+mod scene;
