@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{PipeReader, Read, pipe};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,6 +42,8 @@ pub(crate) struct Fixture {
     pub(crate) cgroup: Cgroup,
     pub(crate) spec: Value,
     pub(crate) seccomp: Option<OwnedFd>,
+    /// Further descriptors of the helper, after the seccomp program.
+    pub(crate) descriptors: Vec<OwnedFd>,
     pub(crate) terminal: bool,
 }
 
@@ -71,18 +74,36 @@ impl Fixture {
         fs::copy(busybox, rootfs.join("bin/busybox")).expect("copy");
         for applet in [
             "sh", "cat", "ls", "id", "mkdir", "mknod", "uname", "sleep", "tty", "pwd", "touch", "stat", "env", "yes",
-            "head",
+            "head", "mount", "readlink", "grep",
         ] {
             fs::hard_link(rootfs.join("bin/busybox"), rootfs.join("bin").join(applet)).expect("link");
         }
         let path = format!("/cricket-launch-test/{id}").parse().expect("path");
         let cgroup = Cgroup::create(&Hierarchies::detect().expect("cgroups"), &path).expect("cgroup");
         let spec = spec(args, &rootfs, cgroup.path().as_str());
-        Self { dir, id, cgroup, spec, seccomp: None, terminal: false }
+        Self { dir, id, cgroup, spec, seccomp: None, descriptors: Vec::new(), terminal: false }
     }
 
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.dir.path().join("rootfs")
+    }
+
+    /// Lets others pass through the bundle, as a container's root in a user namespace has to.
+    pub(crate) fn pass_through(&self) {
+        for dir in [self.dir.path(), &self.rootfs()] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+    }
+
+    /// Gives the root file system and all in it to a user and group of that number.
+    pub(crate) fn own_rootfs(&self, id: u32) {
+        fn own(path: &Path, id: u32) {
+            std::os::unix::fs::lchown(path, Some(id), Some(id)).expect("chown");
+            if path.is_dir() {
+                fs::read_dir(path).expect("list").for_each(|e| own(&e.expect("entry").path(), id));
+            }
+        }
+        own(&self.rootfs(), id);
     }
 
     pub(crate) fn mount(&mut self, destination: &str, source: &Path, options: &[&str]) {
@@ -127,6 +148,9 @@ impl Fixture {
         if let Some(program) = &self.seccomp {
             spawn = spawn.fd(5, program);
         }
+        for (number, fd) in (5 + i32::from(self.seccomp.is_some())..).zip(&self.descriptors) {
+            spawn = spawn.fd(number, fd);
+        }
         let mut child = spawn.spawn().expect("spawn");
         drop((theirs, out, err));
         let mut launched = Launched { reports: vec![], helper: ExitStatus::Code(0), terminal: None, stdout, stderr };
@@ -147,6 +171,16 @@ impl Drop for Fixture {
 }
 
 impl Launched {
+    /// Reads standard output up to and with `end`.
+    pub(crate) fn read_until(&mut self, end: &str) -> String {
+        let mut text = String::new();
+        let mut byte = [0];
+        while !text.ends_with(end) && self.stdout.read(&mut byte).expect("stdout") == 1 {
+            text.push(byte[0].into());
+        }
+        text
+    }
+
     fn receive(&mut self, socket: &OwnedFd) -> Option<Report> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -129,3 +129,20 @@ fn the_pid_is_a_child_in_every_hierarchy_of_its_cgroup() {
     fixture.cgroup.kill_all().expect("kill");
     assert_eq!(launched.finish().0, ExitStatus::Signal(9));
 }
+
+#[test]
+fn a_pid_namespace_that_is_joined() {
+    let other = Fixture::new(&["/bin/sleep", "30"]);
+    let target = other.launch();
+    let path = format!("/proc/{}/ns/pid", target.pid());
+    let mut fixture = Fixture::shell("readlink /proc/self/ns/pid; ls -d /proc/1/cwd && cat /proc/1/comm");
+    for namespace in fixture.spec["linux"]["namespaces"].as_array_mut().expect("namespaces") {
+        if namespace["type"] == "pid" {
+            namespace["path"] = path.clone().into();
+        }
+    }
+    let joined = fs::read_link(&path).expect("link").display().to_string();
+    assert_eq!(fixture.launch().output(), format!("{joined}\n/proc/1/cwd\nsleep\n"));
+    other.cgroup.kill_all().expect("kill");
+    assert_eq!(target.finish().0, ExitStatus::Signal(9));
+}
