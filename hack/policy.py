@@ -29,7 +29,7 @@ BANNED = {"openssl": "TLS is rustls", "native-tls": "TLS is rustls", "oci-distri
 ONLY_IN_LAUNCH = {"libcontainer", "libcgroups"}
 # Each may use those before it; exec, launch and monitor are programs, used by nobody.
 ORDER = ["model", "cri-api", "process", "cgroup", "store", "image", "cni", "oci", "wire", "exec", "launch", "monitor",
-         "runtime", "pod", "streaming", "server"]
+         "runtime", "nri", "pod", "streaming", "server"]
 PROGRAMS = {"exec", "launch", "monitor"}
 
 
