@@ -1,6 +1,6 @@
 //! What the privileged tests of the whole daemon share. The tests are in `tests/`, one program for each subject:
 //! `lifecycle` (pods, containers, exec, logs, stats: what kubelets rely on), `faults` (kills, restarts, reboots,
-//! retries), `hostile` (what images, registries and requests may try).
+//! retries), `hostile` (what images, registries and requests may try), `streaming` (exec, attach, port-forward).
 
 #![forbid(unsafe_code)]
 

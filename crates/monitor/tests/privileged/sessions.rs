@@ -119,7 +119,7 @@ async fn input_for_one_session_ends_with_the_first() {
 }
 
 #[tokio::test]
-async fn a_gigabyte_of_input_arrives_whole() {
+async fn a_long_input_arrives_whole() {
     let mut pod = Pod::start().await;
     let sum = pod.dir.path().join("sum");
     pod.client

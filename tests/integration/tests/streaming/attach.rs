@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cricket_cri_api::v1;
+use cricket_integration::SOON;
 use tonic::Code;
 
 use crate::client::{STDERR, STDOUT, Session};
-use crate::scene::{SOON, Scene, shell, until};
+use crate::scene::{Scene, shell, until};
 
 pub(crate) fn order(container: &str, stdin: bool) -> v1::AttachRequest {
     v1::AttachRequest { container_id: container.to_owned(), stdin, stdout: true, stderr: true, tty: false }
@@ -129,7 +130,7 @@ async fn only_running_containers_are_attached_to() -> Result<()> {
 
 #[tokio::test]
 async fn many_clients_come_and_go() -> Result<()> {
-    let scene = Scene::host("attach-many").await?;
+    let scene = Scene::alone("attach-many").await?;
     let config = v1::ContainerConfig { tty: true, ..with_stdin("cat", false) };
     let main = scene.run(&config).await?;
     let request = || v1::AttachRequest { tty: true, stderr: false, ..order(&main, true) };

@@ -97,7 +97,7 @@ async fn a_streamed_command_may_what_a_synchronous_one_may() -> Result<()> {
 /// CVE-2026-53495: what a command leaves behind holds neither the call nor anything of it.
 #[tokio::test]
 async fn background_children_that_keep_the_streams_hold_nobody() -> Result<()> {
-    let scene = Scene::host("exec-background").await?;
+    let scene = Scene::alone("exec-background").await?;
     let main = scene.idle().await?;
     let before = scene.descriptors()?;
     for tty in [false, true] {
@@ -120,7 +120,7 @@ async fn background_children_that_keep_the_streams_hold_nobody() -> Result<()> {
 
 #[tokio::test]
 async fn a_client_that_goes_leaves_nothing() -> Result<()> {
-    let scene = Scene::host("exec-gone").await?;
+    let scene = Scene::alone("exec-gone").await?;
     let main = scene.idle().await?;
     // Once before counting: what is allocated with the first session stays.
     Session::exec(&scene.cri, order(&main, "true")).await?.finish().await?;

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 use cricket_cri_api::v1;
-use cricket_integration::Node;
+use cricket_integration::{Node, SOON};
 use cricket_testkit::cri::{self, Cri};
 
 use crate::attach::{order as attach_order, with_stdin};
 use crate::client::{STDOUT, Session, order};
-use crate::scene::{SOON, monitor, processes, until};
+use crate::scene::{monitor, processes, until};
 
 struct Running {
     node: Node,

@@ -1,29 +1,14 @@
 //! A pod on a daemon that the tests share.
 
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cricket_cri_api::v1;
-use cricket_integration::{BUSYBOX, Node};
+use cricket_integration::{BUSYBOX, Node, SOON};
 use cricket_testkit::cri::{self, Cri};
 use cricket_testkit::leaks;
-use tokio::sync::Mutex;
-
-/// How long what happens in the background may take on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
-
-async fn node() -> Result<Arc<Node>> {
-    static SHARED: Mutex<Weak<Node>> = Mutex::const_new(Weak::new());
-    let mut shared = SHARED.lock().await;
-    if let Some(node) = shared.upgrade() {
-        return Ok(node);
-    }
-    let node = Arc::new(Node::start().await?);
-    *shared = Arc::downgrade(&node);
-    Ok(node)
-}
 
 /// A ready pod.
 pub(crate) struct Scene {
@@ -36,14 +21,21 @@ pub(crate) struct Scene {
 impl Scene {
     /// On the host's network.
     pub(crate) async fn host(name: &str) -> Result<Self> {
-        let node = node().await?;
+        let node = Node::shared().await?;
+        let pod = cri::host_network(node.daemon.pod(name));
+        Self::with(node, pod).await
+    }
+
+    /// On the host's network, on a daemon that nobody else uses: its descriptors can be counted.
+    pub(crate) async fn alone(name: &str) -> Result<Self> {
+        let node = Arc::new(Node::start().await?);
         let pod = cri::host_network(node.daemon.pod(name));
         Self::with(node, pod).await
     }
 
     /// With a network of its own.
     pub(crate) async fn networked(name: &str) -> Result<Self> {
-        let node = node().await?;
+        let node = Node::shared().await?;
         let pod = node.daemon.pod(name);
         Self::with(node, pod).await
     }
