@@ -47,6 +47,8 @@ impl Refused {
     fn new(status: StatusCode, text: impl Into<String>) -> Self {
         let mut answer = Response::new(Full::new(Bytes::from(text.into())));
         *answer.status_mut() = status;
+        // One request a connection: a session would follow it.
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         Self(Box::new(answer))
     }
 }
