@@ -80,10 +80,18 @@ impl Pods {
         blocking("read statistics", move || Ok(container(&shared, &record))).await
     }
 
-    /// ListContainerStats: running containers only, as the kubelet wants them.
-    pub async fn list_container_stats(&self, filter: v1::ContainerStatsFilter) -> Result<Vec<v1::ContainerStats>> {
+    /// ListContainerStats: running containers only, as the kubelet wants them. Each is read, which blocks, when it is
+    /// taken.
+    ///
+    /// # Errors
+    /// When an ID of the filter is a prefix of several.
+    pub fn containers_stats(
+        &self,
+        filter: &v1::ContainerStatsFilter,
+    ) -> Result<impl Iterator<Item = v1::ContainerStats> + Send + 'static> {
         let mut wanted = Vec::new();
-        for pod in self.list() {
+        let pods = self.list();
+        for pod in &pods {
             if !pod.record.sandbox.id.as_str().starts_with(&filter.pod_sandbox_id) {
                 continue;
             }
@@ -93,11 +101,10 @@ impl Pods {
             wanted.extend(pod.containers().filter(running).filter(fits).cloned());
         }
         one_at_most("container", &filter.id, wanted.iter().map(|c| c.id.as_str()))?;
-        let pods = self.list();
         let pods = pods.iter().map(|pod| pod.record.sandbox.id.as_str());
         one_at_most("pod sandbox", &filter.pod_sandbox_id, pods)?;
         let shared = self.shared().clone();
-        blocking("read statistics", move || Ok(wanted.iter().map(|c| container(&shared, c)).collect())).await
+        Ok(wanted.into_iter().map(move |c| container(&shared, &c)))
     }
 
     /// PodSandboxStats.
@@ -107,8 +114,14 @@ impl Pods {
         blocking("read statistics", move || Ok(sandbox(&shared, &pod))).await
     }
 
-    /// ListPodSandboxStats.
-    pub async fn list_sandbox_stats(&self, filter: v1::PodSandboxStatsFilter) -> Result<Vec<v1::PodSandboxStats>> {
+    /// ListPodSandboxStats. Each is read, which blocks, when it is taken.
+    ///
+    /// # Errors
+    /// When the ID of the filter is a prefix of several.
+    pub fn sandboxes_stats(
+        &self,
+        filter: &v1::PodSandboxStatsFilter,
+    ) -> Result<impl Iterator<Item = v1::PodSandboxStats> + Send + 'static> {
         let fits = |pod: &Arc<PodView>| {
             let sandbox = &pod.record.sandbox;
             sandbox.id.as_str().starts_with(&filter.id) && has_labels(&sandbox.config.0.labels, &filter.label_selector)
@@ -116,7 +129,7 @@ impl Pods {
         let pods: Vec<_> = self.list().into_iter().filter(fits).collect();
         one_at_most("pod sandbox", &filter.id, pods.iter().map(|pod| pod.record.sandbox.id.as_str()))?;
         let shared = self.shared().clone();
-        blocking("read statistics", move || Ok(pods.iter().map(|pod| sandbox(&shared, pod)).collect())).await
+        Ok(pods.into_iter().map(move |pod| sandbox(&shared, &pod)))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::Service;
 use crate::code::status;
 
 /// RPCs that kubelets call all the time: logged only when they fail.
-const QUIET: [&str; 13] = [
+const QUIET: [&str; 21] = [
     "Version",
     "Status",
     "PodSandboxStatus",
@@ -25,6 +25,14 @@ const QUIET: [&str; 13] = [
     "ListImages",
     "ImageStatus",
     "ImageFsInfo",
+    "ListMetricDescriptors",
+    "ListPodSandboxMetrics",
+    "StreamPodSandboxes",
+    "StreamContainers",
+    "StreamContainerStats",
+    "StreamPodSandboxStats",
+    "StreamPodSandboxMetrics",
+    "StreamImages",
 ];
 
 /// Characters of a request's text that a log line takes: real IDs and names are shorter.

@@ -3,6 +3,7 @@
 //! ```text
 //! tonic ─▶ runtime/RPC.rs, image/RPC.rs ─▶ cricket_pod::Pods, cricket_image::ImageStore
 //!                    │
+//!                    ├─ pieces.rs: lists as streams
 //!                    ├─ streaming.rs: streaming clients' sessions over the same pods
 //!                    └─ convert/: records → CRI messages · code.rs: errors → gRPC codes
 //! ```
@@ -16,6 +17,7 @@ mod code;
 mod convert;
 mod image;
 mod instrument;
+mod pieces;
 mod runtime;
 mod streaming;
 
@@ -24,10 +26,18 @@ use std::sync::Arc;
 use cricket_cri_api::v1::image_service_server::ImageServiceServer;
 use cricket_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use cricket_image::ImageStore;
-use cricket_pod::Pods;
+use cricket_pod::{Error, Pods};
 use cricket_streaming::Server;
 
 pub use streaming::Sessions;
+
+/// Runs what blocks off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(read).await.map_err(|error| Error::internal(what, &error))
+}
 
 /// Largest request, in bytes: kubelets allow 16 MiB in both directions.
 pub const MAX_MESSAGE: usize = 16 << 20;

@@ -5,16 +5,15 @@ mod image_status;
 mod list_images;
 mod pull_image;
 mod remove_image;
-
-use std::pin::Pin;
+mod stream_images;
 
 use cricket_cri_api::v1;
 use cricket_cri_api::v1::image_service_server::ImageService;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::Service;
 use crate::instrument::{Subject, answer};
+use crate::pieces::Streamed;
 
 #[tonic::async_trait]
 impl ImageService for Service {
@@ -25,13 +24,13 @@ impl ImageService for Service {
         answer("ListImages", Subject::none(), list_images::handle(self, request.into_inner())).await
     }
 
-    type StreamImagesStream = Pin<Box<dyn Stream<Item = Result<v1::StreamImagesResponse, Status>> + Send>>;
+    type StreamImagesStream = Streamed<v1::StreamImagesResponse>;
 
     async fn stream_images(
         &self,
-        _: Request<v1::StreamImagesRequest>,
+        request: Request<v1::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
-        Err(Status::unimplemented("StreamImages is not implemented by this version of cricket"))
+        answer("StreamImages", Subject::none(), stream_images::handle(self, request.into_inner())).await
     }
 
     async fn image_status(

@@ -8,9 +8,9 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::Streamed;
 use crate::Service;
 use crate::convert::{container, sandbox};
+use crate::pieces::Streamed;
 
 pub(super) fn handle(service: &Service) -> Streamed<v1::ContainerEventResponse> {
     Box::pin(until_missed(service.0.pods.events()).map(|event| event.map(|event| response(&event))))

@@ -9,6 +9,6 @@ pub(super) async fn handle(
     service: &Service,
     request: v1::ListContainerStatsRequest,
 ) -> Result<v1::ListContainerStatsResponse, Error> {
-    let stats = service.0.pods.list_container_stats(request.filter.unwrap_or_default()).await?;
-    Ok(v1::ListContainerStatsResponse { stats })
+    let stats = service.0.pods.containers_stats(&request.filter.unwrap_or_default())?;
+    Ok(v1::ListContainerStatsResponse { stats: crate::blocking("read statistics", move || stats.collect()).await? })
 }

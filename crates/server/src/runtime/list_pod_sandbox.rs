@@ -10,16 +10,20 @@ pub(super) async fn handle(
     service: &Service,
     request: v1::ListPodSandboxRequest,
 ) -> Result<v1::ListPodSandboxResponse, Error> {
-    let filter = request.filter.unwrap_or_default();
+    Ok(v1::ListPodSandboxResponse { items: items(service, &request.filter.unwrap_or_default())? })
+}
+
+/// What the filter lets through, the newest first.
+pub(super) fn items(service: &Service, filter: &v1::PodSandboxFilter) -> Result<Vec<v1::PodSandbox>, Error> {
     let mut items: Vec<v1::PodSandbox> = service
         .0
         .pods
         .list()
         .iter()
         .map(|pod| sandbox::item(pod))
-        .filter(|item| filter::sandbox(&filter, item))
+        .filter(|item| filter::sandbox(filter, item))
         .collect();
     items.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
     filter::unambiguous("pod sandbox", &filter.id, items.iter().map(|i| i.id.as_str()))?;
-    Ok(v1::ListPodSandboxResponse { items })
+    Ok(items)
 }

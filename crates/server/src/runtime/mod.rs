@@ -9,7 +9,9 @@ mod exec_sync;
 mod get_container_events;
 mod list_container_stats;
 mod list_containers;
+mod list_metric_descriptors;
 mod list_pod_sandbox;
+mod list_pod_sandbox_metrics;
 mod list_pod_sandbox_stats;
 mod pod_sandbox_stats;
 mod pod_sandbox_status;
@@ -23,24 +25,24 @@ mod start_container;
 mod status;
 mod stop_container;
 mod stop_pod_sandbox;
+mod stream_container_stats;
+mod stream_containers;
+mod stream_pod_sandbox_metrics;
+mod stream_pod_sandbox_stats;
+mod stream_pod_sandboxes;
 mod streams;
 mod update_container_resources;
 mod update_pod_sandbox_resources;
 mod update_runtime_config;
 mod version;
 
-use std::pin::Pin;
-
 use cricket_cri_api::v1;
 use cricket_cri_api::v1::runtime_service_server::RuntimeService;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::Service;
 use crate::instrument::{Subject, answer, answer_made};
-
-/// A server stream.
-type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+use crate::pieces::Streamed;
 
 /// What is answered for an RPC that this version does not have.
 fn missing<T>(rpc: &str) -> Result<T, Status> {
@@ -101,9 +103,9 @@ impl RuntimeService for Service {
 
     async fn stream_pod_sandboxes(
         &self,
-        _: Request<v1::StreamPodSandboxesRequest>,
+        request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
-        missing("StreamPodSandboxes")
+        answer("StreamPodSandboxes", Subject::none(), stream_pod_sandboxes::handle(self, request.into_inner())).await
     }
 
     async fn create_container(
@@ -154,9 +156,9 @@ impl RuntimeService for Service {
 
     async fn stream_containers(
         &self,
-        _: Request<v1::StreamContainersRequest>,
+        request: Request<v1::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
-        missing("StreamContainers")
+        answer("StreamContainers", Subject::none(), stream_containers::handle(self, request.into_inner())).await
     }
 
     async fn container_status(
@@ -233,9 +235,10 @@ impl RuntimeService for Service {
 
     async fn stream_container_stats(
         &self,
-        _: Request<v1::StreamContainerStatsRequest>,
+        request: Request<v1::StreamContainerStatsRequest>,
     ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
-        missing("StreamContainerStats")
+        answer("StreamContainerStats", Subject::none(), stream_container_stats::handle(self, request.into_inner()))
+            .await
     }
 
     async fn pod_sandbox_stats(
@@ -258,9 +261,10 @@ impl RuntimeService for Service {
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<v1::StreamPodSandboxStatsRequest>,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
-        missing("StreamPodSandboxStats")
+        answer("StreamPodSandboxStats", Subject::none(), stream_pod_sandbox_stats::handle(self, request.into_inner()))
+            .await
     }
 
     async fn update_runtime_config(
@@ -303,25 +307,31 @@ impl RuntimeService for Service {
 
     async fn list_metric_descriptors(
         &self,
-        _: Request<v1::ListMetricDescriptorsRequest>,
+        request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Result<Response<v1::ListMetricDescriptorsResponse>, Status> {
-        missing("ListMetricDescriptors")
+        answer("ListMetricDescriptors", Subject::none(), list_metric_descriptors::handle(request.into_inner())).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _: Request<v1::ListPodSandboxMetricsRequest>,
+        request: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<v1::ListPodSandboxMetricsResponse>, Status> {
-        missing("ListPodSandboxMetrics")
+        answer("ListPodSandboxMetrics", Subject::none(), list_pod_sandbox_metrics::handle(self, request.into_inner()))
+            .await
     }
 
     type StreamPodSandboxMetricsStream = Streamed<v1::StreamPodSandboxMetricsResponse>;
 
     async fn stream_pod_sandbox_metrics(
         &self,
-        _: Request<v1::StreamPodSandboxMetricsRequest>,
+        request: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        missing("StreamPodSandboxMetrics")
+        answer(
+            "StreamPodSandboxMetrics",
+            Subject::none(),
+            stream_pod_sandbox_metrics::handle(self, request.into_inner()),
+        )
+        .await
     }
 
     async fn runtime_config(

@@ -9,6 +9,7 @@ pub(super) async fn handle(
     service: &Service,
     request: v1::UpdatePodSandboxResourcesRequest,
 ) -> Result<v1::UpdatePodSandboxResourcesResponse, Error> {
-    service.0.pods.pod(&request.pod_sandbox_id)?;
+    let (overhead, resources) = (request.overhead.unwrap_or_default(), request.resources.unwrap_or_default());
+    service.0.pods.update_sandbox(&request.pod_sandbox_id, overhead, resources).await?;
     Ok(v1::UpdatePodSandboxResourcesResponse {})
 }
