@@ -239,7 +239,7 @@ async fn thousands_of_sessions_leave_nothing() {
     let terminal = &started.stdio[0].1;
     let monitor = pod.client.pid();
     let cycle = async |n: u16| {
-        let session = attach(&pod, "a", n % 3 != 0).await.expect("attach");
+        let session = attach(&pod, "a", !n.is_multiple_of(3)).await.expect("attach");
         let size = rustix::termios::Winsize { ws_row: n % 50 + 1, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(terminal, size).expect("resize");
         drop((session.stdin, session.stdout));

@@ -137,7 +137,7 @@ async fn many_clients_come_and_go() -> Result<()> {
     let cycle = async |n: u16| -> Result<()> {
         let mut session = Session::attach(&scene.cri, request()).await?;
         session.resize(80 + n % 50, 24).await?;
-        if n % 5 == 0 {
+        if n.is_multiple_of(5) {
             session.write("word\n").await?;
             session.expect(STDOUT, "word").await?;
         }
