@@ -140,3 +140,31 @@ pub(super) fn input_pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::io::ioctl_fionbio(&ours, true).map_err(failed)?;
     Ok((theirs, ours))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cricket_wire::Code;
+
+    #[test]
+    fn an_old_monitor_is_not_a_failure_of_the_host() {
+        assert_eq!(kind(&MonitorError::Unsupported { request: "attach" }), ErrorKind::Unimplemented);
+        let refused = |code| MonitorError::Refused { code, message: String::new() };
+        // The container ended between the look at its record and the monitor's.
+        assert_eq!(kind(&refused(Code::Conflict)), ErrorKind::FailedPrecondition);
+        assert_eq!(kind(&refused(Code::NotFound)), ErrorKind::FailedPrecondition);
+        assert_eq!(kind(&refused(Code::Exhausted)), ErrorKind::ResourceExhausted);
+        assert_eq!(kind(&refused(Code::Host)), ErrorKind::Internal);
+    }
+
+    #[test]
+    fn streams_follow_the_rules_of_the_cri() {
+        let refused = |tty, stdin, stdout, stderr| check_streams(tty, stdin, stdout, stderr).is_err();
+        assert!(
+            refused(true, true, true, true)
+                && refused(false, false, false, false)
+                && refused(true, false, false, false)
+        );
+        assert!(!refused(true, true, true, false) && !refused(false, true, false, false));
+    }
+}
