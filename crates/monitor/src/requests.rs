@@ -69,6 +69,7 @@ impl Supervisor {
             Some(RequestKind::Leave(_)) => self.leave(),
             Some(RequestKind::Handles(named)) => self.handles(&named.container_id),
             Some(RequestKind::CloseStdin(named)) => self.close_stdin(&named.container_id),
+            Some(RequestKind::Abandon(named)) => self.abandon(&named.container_id),
             Some(RequestKind::Attach(attach)) => self.attach(client, id, &attach, fds),
         };
         match answer {
@@ -185,6 +186,29 @@ impl Supervisor {
             self.forget_making(key);
             self.refuse(client, request, Code::Cancelled, "cancelled");
         }
+    }
+
+    /// As [`Self::cancel`], for a daemon that does not know the request any more: an earlier one made it.
+    fn abandon(&mut self, id: &str) -> Answer {
+        let Ok(key) = self.find(id) else { return Ok(Some((DONE, vec![]))) };
+        let waits = match self.containers.get(&key).map(|container| &container.state) {
+            Some(State::Making(Making::Log(start))) => Some(start.asked),
+            Some(State::Making(Making::Helper)) => None,
+            Some(State::Exited(_)) => return Ok(Some((DONE, vec![]))),
+            _ => return Err((Code::Conflict, format!("container {id} runs"))),
+        };
+        let makes = |job: &crate::jobs::Job| matches!(job.purpose, Purpose::Run(made) if made == key) && !job.done;
+        let job = self.jobs.iter().find(|(_, job)| makes(job)).map(|(job, _)| *job);
+        match (waits, job) {
+            (None, Some(job)) => self.run_failed(job, key, Code::Cancelled, "abandoned".to_owned(), None),
+            (asked, _) => {
+                self.forget_making(key);
+                if let Some((client, request)) = asked {
+                    self.refuse(client, request, Code::Cancelled, "abandoned");
+                }
+            }
+        }
+        Ok(Some((DONE, vec![])))
     }
 
     fn reopen_log(&mut self, client: u64, request: u64, id: &str) -> Answer {

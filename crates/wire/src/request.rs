@@ -7,7 +7,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked; absent when the sender is newer and asks for what this build does not know.
-    #[prost(oneof = "RequestKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(oneof = "RequestKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
     pub kind: Option<RequestKind>,
 }
 
@@ -61,6 +61,10 @@ pub enum RequestKind {
     /// Descriptors: one for each of `Attach::streams`.
     #[prost(message, tag = "23")]
     Attach(crate::Attach),
+    /// Kill what an unanswered `Run` of a connection that has ended started, and forget the container; answered by
+    /// `Done`, also when it is not known or has exited, and refused while it runs.
+    #[prost(message, tag = "24")]
+    Abandon(Named),
 }
 
 /// Introduces the daemon.

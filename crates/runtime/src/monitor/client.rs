@@ -271,6 +271,12 @@ impl MonitorClient {
         self.done(RequestKind::Forget(named(container)), &[]).await
     }
 
+    /// Kills a container that an earlier daemon had begun to make, and has it forgotten; one that the monitor does not
+    /// know or that has exited is no error. Refused ([`Code::Conflict`](cricket_wire::Code)) where it runs by now.
+    pub async fn abandon(&self, container: &str) -> Result<()> {
+        self.done(RequestKind::Abandon(named(container)), &[]).await
+    }
+
     /// Gives the monitor a container whose own monitor died.
     pub async fn adopt(&self, request: AdoptRequest) -> Result<()> {
         let (streams, stdio): (Vec<Stream>, Vec<OwnedFd>) = request.stdio.into_iter().unzip();
@@ -344,6 +350,7 @@ fn name(kind: &RequestKind) -> &'static str {
         RequestKind::Hold(_) => "hold",
         RequestKind::Fetch(_) => "held",
         RequestKind::Attach(_) => "attach",
+        RequestKind::Abandon(_) => "abandon",
     }
 }
 
