@@ -2,7 +2,7 @@
 //!
 //! `create` gets descriptors 0–2 of the helper, which become the container's. The init that it leaves is adopted by
 //! the helper's parent, a subreaper, once the runtime has ended. Every command leads a process group of its own, which
-//! is killed when the command is not done by its deadline.
+//! is killed when the command is not done by its deadline, and the command is killed when the helper is.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -174,7 +174,7 @@ enum Ended {
 
 /// Runs a command; `None` when it was not done within `limit` and its process group was killed.
 fn wait(mut command: Command, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let mut child = command.process_group(0).spawn()?;
+    let mut child = crate::sys::end_with_this_process(command.process_group(0)).spawn()?;
     let ended = Pidfd::open(child.id().cast_signed()).and_then(|pidfd| {
         if pidfd.wait(Some(limit))? {
             return Ok((true, true));

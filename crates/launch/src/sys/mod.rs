@@ -2,6 +2,7 @@
 
 mod bpf;
 mod clone;
+mod command;
 mod descriptors;
 mod exec;
 
@@ -13,6 +14,7 @@ use rustix::process::Signal;
 
 pub(crate) use bpf::attach_device_program;
 pub(crate) use clone::{Clone, Side, exit, unshare};
+pub(crate) use command::end_with_this_process;
 pub(crate) use descriptors::{become_stdio, keep_only, protect_descriptors, stdio, take, terminal_peer};
 pub(crate) use exec::{Scheduling, execve, set_scheduling};
 
