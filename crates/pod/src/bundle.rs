@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -19,7 +20,8 @@ pub(crate) const LATER: &str = "/proc/self/ns/later";
 pub(crate) struct Joined {
     pub(crate) ipc: Option<std::path::PathBuf>,
     pub(crate) uts: Option<std::path::PathBuf>,
-    pub(crate) pid: Option<std::path::PathBuf>,
+    /// An open namespace, which a PID that is reused cannot replace; named through this process while it is kept.
+    pub(crate) pid: Option<std::sync::Arc<std::fs::File>>,
 }
 
 /// Makes a folder, and those above it that are missing, that others may pass through and not list: root filesystems are
@@ -51,6 +53,7 @@ pub(crate) fn read(bundle: &Path) -> Result<Spec> {
 /// When the specification joins a namespace that the pod does not have (any more).
 pub(crate) fn join(spec: &mut Spec, joined: &Joined) -> Result<()> {
     let Some(mut linux) = spec.linux().clone() else { return Ok(()) };
+    let pid = joined.pid.as_ref().map(|fd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).into());
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
     for namespace in &mut namespaces {
         if namespace.path().as_deref() != Some(Path::new(LATER)) {
@@ -59,7 +62,7 @@ pub(crate) fn join(spec: &mut Spec, joined: &Joined) -> Result<()> {
         let path = match namespace.typ() {
             LinuxNamespaceType::Ipc => &joined.ipc,
             LinuxNamespaceType::Uts => &joined.uts,
-            LinuxNamespaceType::Pid => &joined.pid,
+            LinuxNamespaceType::Pid => &pid,
             other => return Err(Error::precondition(format_args!("the pod has no {other} namespace to join"))),
         };
         let Some(path) = path else {

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cricket_model::{ContainerId, SandboxId};
 use cricket_oci::oci_spec::runtime::Spec;
@@ -17,7 +18,7 @@ use cricket_process::Pidfd;
 use cricket_runtime::monitor::{ContainerPhase, ExitRecord, MonitorClient, MonitorError, kill_stuck};
 use tokio::sync::mpsc;
 
-use crate::driver::{Backlog, Driver, Held, lost, surviving, unknown};
+use crate::driver::{Backlog, Driver, Held, Left, surviving, unknown};
 use crate::error::{Error, Result};
 use crate::pods::Pods;
 use crate::record::{ContainerState, PodRecord, Running, SandboxState};
@@ -27,6 +28,10 @@ use crate::view::Live;
 
 /// Pods that are looked at at once.
 const AT_ONCE: usize = 16;
+
+/// What is left of containers mostly dies within this. What does not is waited for by the pod's driver, while the
+/// daemon serves.
+const SETTLE: Duration = Duration::from_secs(1);
 
 impl Pods {
     /// Takes up every pod that the records know. A pod that cannot be taken up is logged and left as it is: one bad
@@ -131,6 +136,7 @@ async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Re
             without_monitor(&mut driver).await;
         }
     }
+    driver.settle(SETTLE).await;
     // Nobody knows whether the callers of these starts heard of them.
     driver.unheard = driver.running().into_iter().collect();
     check_sandbox(&mut driver);
@@ -189,12 +195,22 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
                 }
             }
             Some(ContainerPhase::Making) => {
-                // Its start was never acknowledged: it is ended, and its exit event will say so.
-                if let Err(e) = driver.kill(&id).await {
-                    tracing::warn!(container = %id, error = %e, "cgroup not killed");
+                // Its start was never acknowledged: it is ended.
+                match client.abandon(id.as_str()).await {
+                    Ok(()) => driver.end_what_is_left(&id, Left::CutOff),
+                    // It runs by now, or the monitor is an older one: killed, it ends as any, and an event says so.
+                    Err(e) => {
+                        tracing::info!(container = %id, error = %e, "killing what is being started");
+                        if let Err(e) = driver.kill(&id).await {
+                            tracing::warn!(container = %id, error = %e, "cgroup not killed");
+                        }
+                    }
                 }
             }
-            None if driver.container(&id)?.state == ContainerState::Starting => never_started(driver, &id).await,
+            None if driver.container(&id)?.state == ContainerState::Starting => {
+                // The daemon ended before it asked for the launch.
+                driver.end_what_is_left(&id, Left::NeverStarted);
+            }
             None => {
                 from_record(driver, &id).await;
                 strange.push(id);
@@ -204,14 +220,6 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
     take_over(driver, &client, &strange).await?;
     driver.monitor = Some(client);
     Ok(())
-}
-
-/// The daemon ended before it asked for the launch: the container is as it was, and can be started.
-async fn never_started(driver: &mut Driver, id: &ContainerId) {
-    if let Err(e) = driver.exterminate(id).await {
-        tracing::debug!(container = %id, error = %e, "nothing left to kill");
-    }
-    let _ = driver.edit(id, |c| c.state = ContainerState::Created);
 }
 
 /// A monitor that replaced another one and was given only a part of it, since the daemon ended meanwhile, gets the rest.
@@ -294,10 +302,7 @@ async fn from_record(driver: &mut Driver, id: &ContainerId) {
         driver.take_live(id, Live::new(r.pid, pidfd, Vec::new().into(), spec));
         return;
     }
-    if let Err(e) = driver.exterminate(id).await {
-        tracing::debug!(container = %id, error = %e, "nothing left to kill");
-    }
-    driver.exited(id, &lost());
+    driver.end_what_is_left(id, Left::Lost);
 }
 
 /// Namespaces that nobody holds any more are found through a container that still runs in them.

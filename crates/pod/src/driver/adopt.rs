@@ -5,6 +5,7 @@ use cricket_runtime::monitor::{AdoptRequest, ExitFacts, MonitorClient};
 use tokio::sync::mpsc;
 
 use super::Driver;
+use super::flight::Left;
 use crate::error::{Error, Result};
 use crate::record::ContainerState;
 use crate::sandbox::hold;
@@ -38,7 +39,8 @@ impl Driver {
         self.monitor_events = events;
         let fds = self.held.iter().map(|h| (h.name.clone(), h.fd.clone())).collect();
         self.held = hold(&client, fds).await?;
-        let running = self.running();
+        // What is being launched by the old one ends with it, and is told as a failed start.
+        let running: Vec<_> = self.running().into_iter().filter(|id| !self.flights.has(id)).collect();
         for id in running {
             if let Err(e) = self.hand_over(&client, &id).await {
                 tracing::warn!(container = %id, error = %e, "container not handed to the new monitor");
@@ -53,8 +55,7 @@ impl Driver {
         let record = self.container(id)?.clone();
         let Some(live) = self.live.get(id).cloned() else {
             // Its start was interrupted and nobody knows its PID: the cgroup is the handle that is left.
-            self.exterminate(id).await?;
-            self.exited(id, &lost());
+            self.end_what_is_left(id, Left::Lost);
             return Ok(());
         };
         let duplicate = |e: std::io::Error| Error::internal("duplicate a descriptor", &e);
@@ -70,11 +71,11 @@ impl Driver {
             pid: live.pid,
             pidfd: live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the pidfd", &e))?.into(),
             stdio,
-            log: super::start::log_target(&record, self.shared.config.max_log_line),
+            log: super::launch::log_target(&record, self.shared.config.max_log_line),
             tty: config.tty,
             stdin: config.stdin,
             stdin_once: config.stdin_once,
-            cgroup: Some(super::start::open_monitor_cgroup(&self.shared, &record.cgroup)?),
+            cgroup: Some(super::launch::open_monitor_cgroup(&self.shared, &record.cgroup)?),
             exit_path: Some(exit_record(&bundle)),
             created_at,
         };

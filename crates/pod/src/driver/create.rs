@@ -9,7 +9,8 @@ use cricket_model::{ContainerId, ErrorKind};
 use cricket_oci::{AnonymousVolume, ContainerInput, ContainerSpec, ImageDefaults, NamespacePaths, SpecOptions};
 use cricket_process::fault::point;
 
-use super::{Driver, discard_container};
+use super::flight::Done;
+use super::{Driver, Reply, discard_container};
 use crate::error::{Error, Result};
 use crate::host::LivePaths;
 use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
@@ -22,88 +23,87 @@ const SIGTERM: i32 = 15;
 /// Most bytes read of an image's passwd or group file, or of a seccomp profile.
 const FILE_LIMIT: u64 = 10 << 20;
 
+/// What a create has found out.
+pub(crate) struct Made {
+    user: v1::LinuxContainerUser,
+    stop_signal: i32,
+    make_dirs: Vec<PathBuf>,
+}
+
 impl Driver {
-    pub(super) async fn create(
+    /// Records the intent and begins; `reply` is answered when the container is made, or nothing of it is left.
+    pub(super) fn begin_create(
         &mut self,
         config: v1::ContainerConfig,
         sandbox: v1::PodSandboxConfig,
-    ) -> Result<ContainerId> {
-        self.require_ready()?;
-        let image = self.image(&config)?;
+        reply: Reply<ContainerId>,
+    ) {
         let id = ContainerId::generate();
-        let parent = cgroup_parent(&self.record.sandbox.config.0);
-        let record = ContainerRecord {
-            id: id.clone(),
-            image: image_facts(&config, &image),
-            created_at: now(),
-            state: ContainerState::Creating,
-            cgroup: format!("{parent}/{id}"),
-            log_path: log_path(&sandbox, &config),
-            stop_signal: SIGTERM,
-            user: Stored::default(),
-            resources: Stored(resources(&config)),
-            volumes: Vec::new(),
-            make_dirs: Vec::new(),
-            config: Stored(config),
-        };
-        self.record.containers.push(Arc::new(record));
-        let made = match self.save() {
-            Ok(()) => self.make(&id, &image, sandbox).await,
-            Err(e) => Err(e),
-        };
-        match made {
-            Ok(()) => {
-                self.tell(id.as_str(), EventKind::Created);
-                Ok(id)
+        match self.intend(&id, config, sandbox) {
+            Ok((image, input)) => {
+                let done = {
+                    let id = id.clone();
+                    move |made| Done::Made(id, reply, made)
+                };
+                self.flights.begin(id, None, make(image, input), done);
             }
             Err(e) => {
-                self.undo(&id).await;
-                Err(e)
+                if self.position(&id).is_ok() {
+                    // There has been no effect.
+                    self.record.containers.retain(|c| c.id != id);
+                    self.save_or_warn();
+                }
+                let _ = reply.send(Err(e));
             }
         }
     }
 
-    /// Everything between the intent and the record that says CREATED.
-    async fn make(&mut self, id: &ContainerId, image: &Arc<Image>, sandbox: v1::PodSandboxConfig) -> Result<()> {
-        point("container.recorded");
+    /// Everything up to the record that says CREATING.
+    fn intend(
+        &mut self,
+        id: &ContainerId,
+        config: v1::ContainerConfig,
+        sandbox: v1::PodSandboxConfig,
+    ) -> Result<(Arc<Image>, SpecInput)> {
+        self.require_ready()?;
+        let image = self.image(&config)?;
+        let parent = cgroup_parent(&self.record.sandbox.config.0);
+        let defaults = image_defaults(&image);
+        let volumes = self.volumes(id, &config, &defaults)?;
+        let facts = image_facts(&config, &image);
         let bundle = self.shared.bundle(&self.record.sandbox.id, id);
-        let rootfs = bundle.join("rootfs");
-        let images = self.shared.images.clone();
-        crate::bundle::folder(&rootfs).map_err(|e| Error::internal(format_args!("make {}", rootfs.display()), &e))?;
-        images.create_rootfs(id, image).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
-        images.mount_rootfs(id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
-        point("container.mounted");
-        let config = self.container(id)?.config.0.clone();
-        let defaults = image_defaults(image);
-        let volumes = self.volumes(id, &config, &defaults, &rootfs).await?;
+        let cgroup = format!("{parent}/{id}");
+        let record = Arc::new(ContainerRecord {
+            id: id.clone(),
+            image: facts,
+            created_at: now(),
+            state: ContainerState::Creating,
+            cgroup: cgroup.clone(),
+            log_path: log_path(&sandbox, &config),
+            stop_signal: SIGTERM,
+            user: Stored::default(),
+            resources: Stored(resources(&config)),
+            volumes: volumes.iter().map(|v| v.source.clone()).collect(),
+            make_dirs: Vec::new(),
+            config: Stored(config.clone()),
+        });
         let input = SpecInput {
             shared: self.shared.clone(),
             id: id.clone(),
             record: self.record.sandbox.clone(),
-            cgroup: self.container(id)?.cgroup.clone(),
+            cgroup,
             config,
             sandbox,
             defaults,
-            image_name: self.container(id)?.image.name.clone(),
-            rootfs,
+            image_name: record.image.name.clone(),
+            rootfs: bundle.join("rootfs"),
             volumes,
             bundle,
         };
-        let spec = blocking("make the specification", move || write_spec(&input)).await?;
-        let user = v1::LinuxContainerUser {
-            uid: i64::from(spec.user.uid),
-            gid: i64::from(spec.user.gid),
-            supplemental_groups: spec.user.additional_gids.iter().map(|g| i64::from(*g)).collect(),
-        };
-        self.edit(id, |c| {
-            c.user = Stored(user);
-            c.stop_signal = spec.stop_signal;
-            c.make_dirs = spec.mounts_to_create;
-            c.state = ContainerState::Created;
-        })?;
+        self.record.containers.push(record);
         self.save()?;
-        point("container.created");
-        Ok(())
+        point("container.recorded");
+        Ok((image, input))
     }
 
     /// The image that the kubelet names, which it has pulled before.
@@ -116,37 +116,61 @@ impl Driver {
         found.ok_or_else(|| Error::not_found("image", name))
     }
 
-    /// Fills the image's VOLUMEs that no mount covers.
-    async fn volumes(
-        &mut self,
+    /// Places for the image's VOLUMEs that no mount covers.
+    fn volumes(
+        &self,
         id: &ContainerId,
         config: &v1::ContainerConfig,
         defaults: &ImageDefaults,
-        rootfs: &Path,
     ) -> Result<Vec<AnonymousVolume>> {
         let wanted = cricket_oci::image_volumes(defaults, &config.mounts)
             .map_err(|e| Error::from_kinded("image volumes", &e))?;
-        let mut volumes = Vec::new();
-        for (n, destination) in wanted.into_iter().enumerate() {
-            let source = self.shared.volumes(id).join(n.to_string());
-            self.edit(id, |c| c.volumes.push(source.clone()))?;
-            self.save()?;
-            let directory = source.clone();
-            blocking("make a volume", move || crate::sandbox::make_dir(&directory, 0o755)).await?;
-            self.shared
-                .images
-                .copy_up_volume(rootfs, &destination.to_string_lossy(), &source)
-                .await
-                .map_err(|e| Error::from_kinded(format_args!("fill volume {}", destination.display()), &e))?;
-            volumes.push(AnonymousVolume { destination, source });
-        }
-        Ok(volumes)
+        let folder = self.shared.volumes(id);
+        let place =
+            |(n, destination): (usize, PathBuf)| AnonymousVolume { destination, source: folder.join(n.to_string()) };
+        Ok(wanted.into_iter().enumerate().map(place).collect())
     }
 
-    /// Rolls a create back. What cannot be undone now stays recorded as being removed.
-    async fn undo(&mut self, id: &ContainerId) {
-        let Ok(record) = self.container(id).cloned() else { return };
-        match discard_container(&self.shared, &self.record.sandbox, &record).await {
+    /// The create's effects are there, or it failed.
+    pub(super) fn made(&mut self, id: ContainerId, reply: Reply<ContainerId>, made: Result<Made>) {
+        let created = made.and_then(|made| {
+            self.edit(&id, |c| {
+                c.user = Stored(made.user);
+                c.stop_signal = made.stop_signal;
+                c.make_dirs = made.make_dirs;
+                c.state = ContainerState::Created;
+            })?;
+            self.save().inspect_err(|_| {
+                let _ = self.edit(&id, |c| c.state = ContainerState::Creating);
+                self.publish();
+            })
+        });
+        match created {
+            Ok(()) => {
+                point("container.created");
+                self.tell(id.as_str(), EventKind::Created);
+                self.flights.end(&id);
+                let _ = reply.send(Ok(id));
+            }
+            Err(e) => self.undo(id, reply, e),
+        }
+    }
+
+    /// Rolls a create back.
+    fn undo(&mut self, id: ContainerId, reply: Reply<ContainerId>, error: Error) {
+        let Ok(record) = self.container(&id).cloned() else { return };
+        let (shared, sandbox) = (self.shared.clone(), self.record.sandbox.clone());
+        let discard = async move { discard_container(&shared, &sandbox, &record).await };
+        let done = {
+            let id = id.clone();
+            move |undone| Done::Undone(id, reply, error, undone)
+        };
+        self.flights.succeed(id, discard, done);
+    }
+
+    /// What cannot be undone now stays recorded as being removed.
+    pub(super) fn undone(&mut self, id: &ContainerId, reply: Reply<ContainerId>, error: Error, undone: Result<()>) {
+        match undone {
             Ok(()) => self.record.containers.retain(|c| &c.id != id),
             Err(e) => {
                 tracing::warn!(container = %id, error = %e, "create not rolled back, to be gone on with");
@@ -154,7 +178,43 @@ impl Driver {
             }
         }
         self.save_or_warn();
+        self.flights.end(id);
+        let _ = reply.send(Err(error));
     }
+}
+
+/// Everything between the record that says CREATING and the one that says CREATED.
+async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
+    let (images, id, rootfs) = (input.shared.images.clone(), input.id.clone(), input.rootfs.clone());
+    let folder = rootfs.clone();
+    blocking("make the bundle", move || {
+        crate::bundle::folder(&folder).map_err(|e| Error::internal(format_args!("make {}", folder.display()), &e))
+    })
+    .await?;
+    images.create_rootfs(&id, &image).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
+    images.mount_rootfs(&id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
+    point("container.mounted");
+    for volume in &input.volumes {
+        let directory = volume.source.clone();
+        blocking("make a volume", move || crate::sandbox::make_dir(&directory, 0o755)).await?;
+        images
+            .copy_up_volume(&rootfs, &volume.destination.to_string_lossy(), &volume.source)
+            .await
+            .map_err(|e| Error::from_kinded(format_args!("fill volume {}", volume.destination.display()), &e))?;
+    }
+    let spec = blocking("make the specification", move || {
+        let spec = make_spec(&input)?;
+        crate::apparmor::check(&spec.spec)?;
+        crate::bundle::write(&input.bundle, &spec.spec)?;
+        Ok(spec)
+    })
+    .await?;
+    let user = v1::LinuxContainerUser {
+        uid: i64::from(spec.user.uid),
+        gid: i64::from(spec.user.gid),
+        supplemental_groups: spec.user.additional_gids.iter().map(|g| i64::from(*g)).collect(),
+    };
+    Ok(Made { user, stop_signal: spec.stop_signal, make_dirs: spec.mounts_to_create })
 }
 
 /// What the specification is made of, owned, for the blocking thread.
@@ -172,8 +232,8 @@ struct SpecInput {
     bundle: PathBuf,
 }
 
-/// Makes the specification and writes it into the bundle.
-fn write_spec(input: &SpecInput) -> Result<ContainerSpec> {
+/// Makes the specification.
+fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
     let shared = &input.shared;
     let read = |path: &str| cricket_process::rooted::read_in_root(&input.rootfs, Path::new(path), FILE_LIMIT);
     let optional = |path: &str| match read(path) {
@@ -216,8 +276,6 @@ fn write_spec(input: &SpecInput) -> Result<ContainerSpec> {
         mounts: &LivePaths,
     })
     .map_err(|e| Error::from_kinded(format_args!("container {}", input.id), &e))?;
-    crate::apparmor::check(&spec.spec)?;
-    crate::bundle::write(&input.bundle, &spec.spec)?;
     Ok(spec)
 }
 

@@ -18,7 +18,11 @@ impl Driver {
                 self.sandbox_lost("the init of its PID namespace has ended").await;
             }
             MonitorEvent::Exited { container, facts } => match container.parse::<ContainerId>() {
-                Ok(id) => self.exited(&id, &facts),
+                Ok(id) => match self.flights.get_mut(&id) {
+                    // It has started, too: that comes first.
+                    Some(flight) => flight.exit = Some(facts),
+                    None => self.exited(&id, &facts),
+                },
                 Err(e) => tracing::warn!(error = %e, "a monitor speaks of something that is no container"),
             },
             MonitorEvent::Gone => self.monitor_gone().await,

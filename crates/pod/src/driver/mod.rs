@@ -1,21 +1,23 @@
 //! The task that owns one pod.
 //!
 //! ```text
-//!            commands (RPCs)           monitor events            deadlines of stops
-//!                  │                         │                          │
-//!                  └────────────▶ Driver: one at a time ◀───────────────┘
+//!     commands (RPCs)      monitor events      outcomes of tasks      deadlines of stops
+//!            │                   │                     │                      │
+//!            └───────────────────┴▶ Driver: one at a time ◀┴──────────────────┘
 //!                                     │ journal, then effect, then journal
 //!                                     ▼
 //!                         PodView (published) · Event (broadcast)
 //! ```
 //!
 //! Invariants: only the driver changes the pod's record; every change is in the journal before anyone hears of it;
-//! a grace period is a deadline in `stops`, never an await.
+//! a grace period is a deadline in `stops`, never an await; a create or start is a task in `flights`, never an await.
 
 mod adopt;
 mod backlog;
 mod create;
 mod exit;
+mod flight;
+mod launch;
 mod remove;
 mod sandbox;
 mod start;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use cricket_cri_api::v1;
-use cricket_model::{ContainerId, SandboxId};
+use cricket_model::{ContainerId, ErrorKind, SandboxId};
 use cricket_runtime::monitor::{MonitorClient, MonitorEvent};
 use cricket_store::Journal;
 use tokio::sync::{mpsc, oneshot};
@@ -39,11 +41,12 @@ use crate::record::{ContainerRecord, ContainerState, PodRecord, SandboxState};
 use crate::shared::{Event, EventKind, Shared, now};
 use crate::view::{Live, PodView};
 
-pub(crate) use adopt::{lost, surviving};
+pub(crate) use adopt::surviving;
 pub(crate) use backlog::Backlog;
+pub(crate) use flight::{Flights, Left};
+pub(crate) use launch::monitor_cgroup;
 pub(crate) use remove::{discard_container, kill_process, remove_cgroup};
 pub(crate) use sandbox::unknown;
-pub(crate) use start::monitor_cgroup;
 pub(crate) use stop::Stop;
 
 /// Answer channel of a command.
@@ -97,6 +100,7 @@ pub(crate) struct Driver {
     pub(crate) held: Vec<Held>,
     pub(crate) live: HashMap<ContainerId, Arc<Live>>,
     pub(crate) stops: HashMap<ContainerId, Stop>,
+    pub(crate) flights: Flights,
     /// Containers whose start succeeded without its caller hearing of it: a repetition succeeds, too.
     pub(crate) unheard: HashSet<ContainerId>,
     pub(crate) backlog: Backlog,
@@ -112,19 +116,29 @@ impl Driver {
     /// Runs until the pod is removed.
     pub(crate) async fn run(mut self, gone: impl FnOnce(&PodHandle) + Send) {
         loop {
+            while let Some(command) = self.flights.due.pop_front() {
+                if self.on_command(command).await {
+                    return self.over(gone);
+                }
+            }
             self.schedule();
             let (deadline, again) = (self.next_deadline(), self.backlog.at);
             tokio::select! {
                 biased;
                 Some(event) = self.monitor_events.recv() => self.on_monitor(event).await,
+                done = self.flights.next() => self.on_done(done).await,
                 () = sleep_until(deadline) => self.kill_overdue().await,
-                () = sleep_until(again) => if self.go_on().await { break },
+                () = sleep_until(again) => if self.go_on().await { return self.over(gone) },
                 command = self.commands.recv() => match command {
-                    Some(command) => if self.on_command(command).await { break },
+                    Some(command) => if self.on_command(command).await { return self.over(gone) },
                     None => return,
                 },
             }
         }
+    }
+
+    /// The pod is gone: it is taken from the lists, then who asked for that is answered.
+    fn over(mut self, gone: impl FnOnce(&PodHandle)) {
         gone(&self.handle);
         if let Some(reply) = self.farewell.take() {
             let _ = reply.send(Ok(()));
@@ -133,29 +147,23 @@ impl Driver {
 
     /// Answers one command; true when the pod is gone.
     async fn on_command(&mut self, command: Command) -> bool {
-        if self.monitor.is_none() && !self.live.is_empty() {
-            // It could not be replaced when it went: there was no space, say. Without one nobody tells of exits.
-            self.find_monitor().await;
-        }
         match command {
-            Command::Create { config, sandbox, reply } => {
-                let result = self.create(*config, *sandbox).await;
-                let _ = reply.send(result);
-            }
+            Command::Create { config, sandbox, reply } => self.begin_create(*config, *sandbox, reply),
             Command::Start { id, reply } => {
-                let result = self.start(&id).await;
-                if let Err(Ok(())) = reply.send(result) {
-                    self.unheard.insert(id);
+                if let Some(Command::Start { id, reply }) =
+                    self.flights.put_off(&id.clone(), Command::Start { id, reply })
+                {
+                    self.begin_start(id, reply);
                 }
             }
             Command::Stop { id, grace, reply } => self.stop(&id, grace, reply).await,
-            Command::Remove { id, reply } => {
-                let result = self.remove(&id).await;
-                let _ = reply.send(result);
-            }
+            Command::Remove { id, reply } => self.on_remove(id, reply).await,
             Command::Update { id, resources, reply } => {
-                let result = self.update(&id, &resources).await;
-                let _ = reply.send(result);
+                let update = Command::Update { id: id.clone(), resources, reply };
+                if let Some(Command::Update { id, resources, reply }) = self.flights.put_off(&id, update) {
+                    let result = self.update(&id, &resources).await;
+                    let _ = reply.send(result);
+                }
             }
             Command::StopSandbox { reply } => {
                 let result = self.stop_sandbox().await;
@@ -243,7 +251,13 @@ impl Driver {
     /// The monitor, or why there is none.
     pub(crate) fn monitor(&self) -> Result<&MonitorClient> {
         self.monitor.as_ref().ok_or_else(|| {
-            Error::precondition(format_args!("pod {} has no monitor: it is stopped", self.record.sandbox.id))
+            let pod = &self.record.sandbox.id;
+            match self.record.sandbox.state {
+                SandboxState::Ready => {
+                    Error::new(ErrorKind::Unavailable, format_args!("pod {pod} has no monitor: it is being replaced"))
+                }
+                _ => Error::precondition(format_args!("pod {pod} has no monitor: it is stopped")),
+            }
         })
     }
 

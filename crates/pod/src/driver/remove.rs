@@ -7,18 +7,32 @@ use cricket_model::ContainerId;
 use cricket_process::fault::point;
 use cricket_process::{Pidfd, ProcessIdentity};
 
-use super::Driver;
+use super::{Command, Driver, Reply};
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, ContainerState, SandboxRecord};
 use crate::sandbox::{Failures, remove_dir, unmount};
 use crate::shared::{EventKind, Shared, blocking};
 
 impl Driver {
+    /// RemoveContainer. One that is being made is waited for, one that runs or is being started is ended first; other
+    /// containers of the pod wait for neither.
+    pub(super) async fn on_remove(&mut self, id: ContainerId, reply: Reply<()>) {
+        let starting = self.container(&id).is_ok_and(|c| c.state == ContainerState::Starting);
+        if self.live.contains_key(&id) || (starting && self.flights.has(&id)) {
+            return self.end_before_removal(&id, reply).await;
+        }
+        if let Some(Command::Remove { id, reply }) = self.flights.put_off(&id.clone(), Command::Remove { id, reply }) {
+            let result = self.remove(&id).await;
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Removes a container that does not run.
     pub(super) async fn remove(&mut self, id: &ContainerId) -> Result<()> {
         if self.position(id).is_err() {
             return Ok(());
         }
-        if self.live.contains_key(id) {
+        if self.live.contains_key(id) || self.flights.has(id) {
             self.kill_and_wait(std::slice::from_ref(id)).await?;
         }
         let record = self.container(id)?.clone();

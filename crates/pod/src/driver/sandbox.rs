@@ -55,6 +55,8 @@ impl Driver {
         if self.record.sandbox.state != SandboxState::Removing {
             self.stop_sandbox().await?;
         }
+        let flights = self.flights.ids();
+        self.await_end(&flights, "is still being made, not done").await?;
         let ids: Vec<_> = self.record.containers.iter().map(|c| c.id.clone()).collect();
         for id in ids {
             self.remove(&id).await?;

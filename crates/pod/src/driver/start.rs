@@ -1,37 +1,64 @@
-//! StartContainer: cgroup, launch through the monitor, running record.
+//! StartContainer: the launch beside the driver, the running record, and a stop that came in between.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use cricket_cgroup::{Cgroup, CgroupPath};
 use cricket_cri_api::v1;
-use cricket_model::{ContainerId, ErrorKind};
-use cricket_oci::oci_spec::runtime::Spec;
+use cricket_model::ContainerId;
 use cricket_process::fault::point;
 use cricket_process::{Pidfd, ProcessIdentity};
-use cricket_runtime::handlers::LaunchInput;
-use cricket_runtime::monitor::{Blame, LogTarget, MonitorError, RunRequest, Started};
+use tokio::sync::oneshot;
 
-use super::Driver;
-use crate::bundle::{self, Joined};
+use super::adopt::surviving;
+use super::flight::Done;
+use super::launch::{Launch, Launched};
+use super::{Driver, Reply};
+use crate::bundle::Joined;
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, ContainerState, Exited, Running};
-use crate::resources;
-use crate::shared::{EventKind, Shared, blocking, exit_record, now};
-use crate::view::Live;
+use crate::shared::{EventKind, now};
+use crate::view::{Live, by_prefix};
 
 /// Exit code of a container that could not be started, as containerd gives it.
 const START_ERROR: i32 = 128;
 
 impl Driver {
-    pub(super) async fn start(&mut self, id: &ContainerId) -> Result<()> {
+    /// Records the intent and begins; `reply` is answered when the container runs, or has failed to.
+    pub(super) fn begin_start(&mut self, id: ContainerId, reply: Reply<()>) {
+        match self.intend_start(&id) {
+            Ok(Some(launch)) => {
+                let (cancel, cancelled) = oneshot::channel();
+                let done = {
+                    let id = id.clone();
+                    move |launched| Done::Launched(id, reply, launched)
+                };
+                self.flights.begin(id, Some(cancel), launch.run(cancelled), done);
+            }
+            Ok(None) => drop(reply.send(Ok(()))),
+            Err(e) => drop(reply.send(Err(e))),
+        }
+    }
+
+    /// Everything up to the record that says STARTING; `None` where it runs and its caller never heard of it.
+    fn intend_start(&mut self, id: &ContainerId) -> Result<Option<Launch>> {
         self.require_ready()?;
-        match self.container(id)?.state.clone() {
+        let record = self.container(id)?.clone();
+        match record.state {
             ContainerState::Created => {}
-            ContainerState::Running(_) if self.unheard.remove(id) => return Ok(()),
+            ContainerState::Running(_) if self.unheard.remove(id) => return Ok(None),
             ContainerState::Running(_) => return Err(Error::precondition(format_args!("container {id} is running"))),
+            ContainerState::Starting => {
+                return Err(Error::precondition(format_args!("container {id} is being started")));
+            }
             _ => return Err(Error::precondition(format_args!("container {id} has ended"))),
         }
+        let launch = Launch {
+            shared: self.shared.clone(),
+            sandbox: self.record.sandbox.clone(),
+            bundle: self.shared.bundle(&self.record.sandbox.id, id),
+            joined: self.joined(&record)?,
+            monitor: self.monitor()?.clone(),
+            record,
+        };
         self.edit(id, |c| c.state = ContainerState::Starting)?;
         if let Err(e) = self.save() {
             self.edit(id, |c| c.state = ContainerState::Created)?;
@@ -39,71 +66,7 @@ impl Driver {
             return Err(e);
         }
         point("start.recorded");
-        match self.launch(id).await {
-            Ok((started, spec)) => self.started(id, started, spec),
-            Err(e) => {
-                self.failed(id, &e).await;
-                Err(e)
-            }
-        }
-    }
-
-    async fn launch(&mut self, id: &ContainerId) -> Result<(Started, Arc<Spec>)> {
-        let record = self.container(id)?.clone();
-        let bundle = self.shared.bundle(&self.record.sandbox.id, id);
-        let joined = self.joined(&record)?;
-        let (shared, dir) = (self.shared.clone(), bundle.clone());
-        let (prepared, spec) = {
-            let record = record.clone();
-            blocking("prepare the start", move || {
-                make_dirs(&record.make_dirs)?;
-                let mut spec = bundle::read(&dir)?;
-                bundle::join(&mut spec, &joined)?;
-                bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
-                bundle::write(&dir, &spec)?;
-                let path = record.cgroup.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
-                let cgroup = Cgroup::create(&shared.hierarchies, &path)
-                    .map_err(|e| Error::from_kinded("make the cgroup", &e))?;
-                let limits = resources::limits(&record.resources.0)?;
-                cgroup.apply(&limits).map_err(|e| Error::from_kinded("limit the cgroup", &e))?;
-                Ok((cgroup, spec))
-            })
-            .await?
-        };
-        point("start.cgroup");
-        let handler = self
-            .shared
-            .handlers
-            .get(&self.record.sandbox.handler)
-            .map_err(|e| Error::from_kinded("runtime handler", &e))?;
-        let config = &record.config.0;
-        let (seccomp, extra) = crate::seccomp::for_launch(&spec)?;
-        let launch = handler.launch_config(&LaunchInput {
-            id: id.as_str(),
-            bundle: &bundle,
-            state: &self.shared.config.state,
-            terminal: config.tty,
-            cgroup: &prepared,
-            seccomp,
-            no_pivot: false,
-        });
-        let request = RunRequest {
-            container: id.to_string(),
-            helper: self.shared.helpers.launch().map_err(|e| Error::internal("duplicate the launcher", &e))?,
-            args: vec!["cricket-launch".into(), id.to_string()],
-            config: crate::exec::memfd_json(&launch)?,
-            extra,
-            log: log_target(&record, self.shared.config.max_log_line),
-            tty: config.tty,
-            stdin: config.stdin,
-            stdin_once: config.stdin_once,
-            cgroup: Some(monitor_cgroup(&prepared)),
-            exit_path: Some(exit_record(&bundle)),
-            attachable: true,
-        };
-        let started = self.monitor()?.run(request).await.map_err(|e| start_error(id, &e))?;
-        point("start.launched");
-        Ok((started, Arc::new(spec)))
+        Ok(Some(launch))
     }
 
     /// The namespaces that this container joins.
@@ -112,38 +75,79 @@ impl Driver {
         let options = record.config.0.linux.as_ref().and_then(|l| l.security_context.as_ref());
         let options = options.and_then(|s| s.namespace_options.clone()).unwrap_or_default();
         let pid = match v1::NamespaceMode::try_from(options.pid) {
-            Ok(v1::NamespaceMode::Pod) => self.record.sandbox.init.map(|(pid, _)| pid),
-            Ok(v1::NamespaceMode::Target) => Some(self.target(&options.target_id)?),
+            Ok(v1::NamespaceMode::Pod) => match self.record.sandbox.init {
+                Some((pid, start)) => surviving(pid, start).map(|init| pid_namespace(pid, &init)).transpose()?,
+                None => None,
+            },
+            Ok(v1::NamespaceMode::Target) => {
+                let target = self.target(&options.target_id)?;
+                Some(pid_namespace(target.pid, &target.pidfd)?)
+            }
             _ => None,
         };
-        let pid = pid.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
         Ok(Joined { ipc: held("ipc"), uts: held("uts"), pid })
     }
 
-    /// PID of the container whose PID namespace is joined; it has to run, in this pod.
-    fn target(&self, target: &str) -> Result<u32> {
-        let found = self.record.containers.iter().find(|c| !target.is_empty() && c.id.as_str().starts_with(target));
-        let live = found.and_then(|c| self.live.get(&c.id));
-        live.map(|l| l.pid)
+    /// The container whose PID namespace is joined; it has to run, in this pod.
+    fn target(&self, target: &str) -> Result<Arc<Live>> {
+        let all = self.record.containers.iter().filter(|c| c.listed()).map(|c| (&c.id, c.id.to_string()));
+        let id = by_prefix("target container", target, all)?;
+        self.live
+            .get(id)
+            .cloned()
             .ok_or_else(|| Error::precondition(format_args!("target container {target:?} is not running in this pod")))
     }
 
-    fn started(&mut self, id: &ContainerId, started: Started, spec: Arc<Spec>) -> Result<()> {
+    /// The launch has ended.
+    pub(super) async fn launched(&mut self, id: &ContainerId, reply: Reply<()>, launched: Result<Launched>) {
+        let flight = self.flights.end(id);
+        let result = match launched {
+            Ok(launched) => self.started(id, launched).await,
+            Err(e) => {
+                self.failed(id, &e);
+                Err(e)
+            }
+        };
+        let runs = result.is_ok();
+        if let Err(Ok(())) = reply.send(result) {
+            self.unheard.insert(id.clone());
+        }
+        match flight.exit {
+            Some(facts) if runs => self.exited(id, &facts),
+            _ if runs && (flight.doomed || self.stop_is_overdue(id)) => {
+                if let Err(e) = self.kill(id).await {
+                    tracing::warn!(container = %id, error = %e, "cgroup not killed");
+                }
+            }
+            // A stop that came in between.
+            _ if runs && self.stops.contains_key(id) => self.signal(id),
+            _ => {}
+        }
+    }
+
+    async fn started(&mut self, id: &ContainerId, launched: Launched) -> Result<()> {
+        let Launched { started, spec, monitor } = launched;
         let pid = started.pid;
         let start_ticks = ProcessIdentity::of(pid.cast_signed()).map(|i| i.start_time).unwrap_or(0);
         let started_at = now();
         let pidfd = Pidfd::from_fd(started.pidfd).map_err(|e| Error::internal("the container's pidfd", &e))?;
-        self.live.insert(id.clone(), Arc::new(Live::new(pid, pidfd, started.stdio.into(), spec)));
+        self.live.insert(id.clone(), Arc::new(Live::new(pid, pidfd, started.stdio.into(), spec.clone())));
         self.edit(id, |c| c.state = ContainerState::Running(Running { pid, start_ticks, started_at }))?;
         self.save_or_warn();
         point("start.running");
         tracing::info!(pod = %self.record.sandbox.id, container = %id, pid, "container started");
         self.tell(id.as_str(), EventKind::Started);
+        // Its monitor may have been replaced before the driver knew that there was something to hand over.
+        if let Some(other) = self.monitor.clone().filter(|m| m.pid() != monitor)
+            && let Err(e) = self.hand_over(&other, id).await
+        {
+            tracing::warn!(container = %id, error = %e, "container not handed to the new monitor");
+        }
         Ok(())
     }
 
     /// A start that failed leaves a container that has ended, with the cause in its status.
-    async fn failed(&mut self, id: &ContainerId, error: &Error) {
+    pub(super) fn failed(&mut self, id: &ContainerId, error: &Error) {
         let exited = Exited {
             code: START_ERROR,
             reason: "StartError".into(),
@@ -151,12 +155,10 @@ impl Driver {
             started_at: 0,
             finished_at: now(),
         };
-        if let Err(e) = self.exterminate(id).await {
-            tracing::debug!(container = %id, error = %e, "nothing to kill after a failed start");
-        }
         let _ = self.edit(id, |c| c.state = ContainerState::Exited(exited));
         self.save_or_warn();
         self.tell(id.as_str(), EventKind::Stopped);
+        self.stopped(id);
     }
 
     /// Starts the init of a shared PID namespace, where the pod has one.
@@ -173,45 +175,14 @@ impl Driver {
     }
 }
 
-/// Directories of hostPath volumes that are missing are made, as kubelets of every version expect.
-fn make_dirs(dirs: &[PathBuf]) -> Result<()> {
-    for dir in dirs {
-        crate::sandbox::make_dir(dir, 0o755)?;
-    }
-    Ok(())
-}
-
-/// The cgroup as the monitor knows it: where its processes and its kill counter are.
-pub(crate) fn monitor_cgroup(cgroup: &Cgroup) -> cricket_runtime::monitor::Cgroup {
-    cricket_runtime::monitor::Cgroup { processes: cgroup.processes_dir(), memory: cgroup.memory_dir() }
-}
-
-/// The same of a cgroup that was made before.
-pub(crate) fn open_monitor_cgroup(shared: &Shared, path: &str) -> Result<cricket_runtime::monitor::Cgroup> {
-    let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
-    Ok(monitor_cgroup(&Cgroup::open(&shared.hierarchies, &path)))
-}
-
-pub(crate) fn log_target(record: &ContainerRecord, max_line: u32) -> Option<LogTarget> {
-    let path = &record.config.0.log_path;
-    let directory = record.log_path.strip_suffix(path.as_str())?.trim_end_matches('/');
-    (!directory.is_empty() && !path.is_empty()).then(|| LogTarget {
-        directory: directory.into(),
-        path: path.into(),
-        max_line,
-    })
-}
-
-/// A failed start in the words that users of other runtimes know.
-fn start_error(id: &ContainerId, error: &MonitorError) -> Error {
-    match error {
-        MonitorError::Helper(failure) => {
-            let kind = match failure.blame {
-                Blame::Command | Blame::Content => ErrorKind::FailedPrecondition,
-                Blame::Host | Blame::Gone => ErrorKind::Internal,
-            };
-            Error::new(kind, format_args!("start container {}: {}", id.short(), failure.message))
-        }
-        other => Error::internal(format_args!("start container {}", id.short()), other),
+/// The PID namespace of a process that still is the one that is meant: had its PID been reused when `/proc/PID` was
+/// opened, it would not be alive now.
+fn pid_namespace(pid: u32, process: &Pidfd) -> Result<Arc<std::fs::File>> {
+    let path = format!("/proc/{pid}/ns/pid");
+    let file = std::fs::File::open(&path).map_err(|e| Error::internal(format_args!("open {path}"), &e))?;
+    match process.is_alive() {
+        Ok(true) => Ok(Arc::new(file)),
+        Ok(false) => Err(Error::precondition(format_args!("process {pid}, whose PID namespace is joined, has ended"))),
+        Err(e) => Err(Error::internal(format_args!("look at process {pid}"), &e)),
     }
 }

@@ -10,10 +10,10 @@ use cricket_model::{ContainerId, ErrorKind};
 use cricket_process::fault::point;
 use tokio::time::Instant;
 
-use super::{Driver, Reply};
+use super::{Command, Driver, Reply, sleep_until};
 use crate::error::{Error, Result};
 use crate::record::ContainerState;
-use crate::shared::blocking;
+use crate::shared::{Shared, blocking};
 
 /// How long a killed container may take to die before its callers are told (an uninterruptible mount, say).
 const DEATH: Duration = Duration::from_secs(30);
@@ -27,6 +27,8 @@ pub(crate) struct Stop {
     deadline: Instant,
     killed: bool,
     waiting: Vec<Reply<()>>,
+    /// Removals of it: their turn comes when it has ended.
+    then: Vec<Reply<()>>,
 }
 
 impl Driver {
@@ -38,32 +40,44 @@ impl Driver {
     /// Begins or hastens a stop; `reply` is answered when the container has ended.
     pub(super) async fn stop(&mut self, id: &ContainerId, grace: Duration, reply: Reply<()>) {
         let running = match self.container(id) {
-            Ok(c) => matches!(c.state, ContainerState::Running(_)),
+            Ok(c) => matches!(c.state, ContainerState::Running(_) | ContainerState::Starting),
             Err(_) => false,
         };
         if !running {
             let _ = reply.send(Ok(()));
             return;
         }
+        self.begin_stop(id, grace).waiting.push(reply);
+        self.kill_overdue().await;
+    }
+
+    /// Ends a container by force; its removal goes on when it has ended.
+    pub(super) async fn end_before_removal(&mut self, id: &ContainerId, reply: Reply<()>) {
+        self.begin_stop(id, Duration::ZERO).then.push(reply);
+        self.kill_overdue().await;
+    }
+
+    /// The stop under way, with this grace period at most. One that is being started is signalled when it runs.
+    fn begin_stop(&mut self, id: &ContainerId, grace: Duration) -> &mut Stop {
         let deadline = Instant::now() + grace.min(LONGEST_GRACE);
-        if let Some(stop) = self.stops.get_mut(id) {
-            stop.waiting.push(reply);
-            if !stop.killed {
-                stop.deadline = stop.deadline.min(deadline);
-            }
-        } else {
-            self.stops.insert(id.clone(), Stop { deadline, killed: false, waiting: vec![reply] });
-            if !grace.is_zero() {
-                self.signal(id);
-            }
+        if !self.stops.contains_key(id) && !grace.is_zero() {
+            self.signal(id);
         }
-        if grace.is_zero() {
-            self.kill_overdue().await;
+        let begin = || Stop { deadline, killed: false, waiting: Vec::new(), then: Vec::new() };
+        let stop = self.stops.entry(id.clone()).or_insert_with(begin);
+        if !stop.killed {
+            stop.deadline = stop.deadline.min(deadline);
         }
+        stop
+    }
+
+    /// Whether the grace period of the container's stop is over.
+    pub(super) fn stop_is_overdue(&self, id: &ContainerId) -> bool {
+        self.stops.get(id).is_some_and(|s| s.killed)
     }
 
     /// Sends the container's stop signal to its init.
-    fn signal(&self, id: &ContainerId) {
+    pub(super) fn signal(&self, id: &ContainerId) {
         let (Ok(container), Some(live)) = (self.container(id), self.live.get(id)) else { return };
         point("stop.signal");
         if let Err(e) = live.pidfd.send_signal(container.stop_signal) {
@@ -85,7 +99,7 @@ impl Driver {
                         ErrorKind::DeadlineExceeded,
                         format_args!("container {id} was killed and has not ended within {} s", DEATH.as_secs()),
                     );
-                    stop.waiting.into_iter().for_each(|w| drop(w.send(Err(e.clone()))));
+                    stop.waiting.into_iter().chain(stop.then).for_each(|w| drop(w.send(Err(e.clone()))));
                 }
                 continue;
             }
@@ -98,42 +112,15 @@ impl Driver {
         }
     }
 
-    /// KILL to everything in the container's cgroup, and to its init wherever that is.
-    pub(crate) async fn kill(&self, id: &ContainerId) -> Result<()> {
+    /// KILL to everything in the container's cgroup, and to its init wherever that is; a launch is given up.
+    pub(crate) async fn kill(&mut self, id: &ContainerId) -> Result<()> {
+        self.flights.doom(id);
         if let Some(live) = self.live.get(id) {
             // ESRCH: it has ended, the exit is on the way.
             let _ = live.pidfd.send_signal(9);
         }
         let path = self.container(id)?.cgroup.clone();
-        let hierarchies = self.shared.hierarchies.clone();
-        blocking("kill a cgroup", move || {
-            let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
-            let cgroup = Cgroup::open(&hierarchies, &path);
-            if !cgroup.exists() {
-                return Ok(());
-            }
-            cgroup.kill_all().map_err(|e| Error::from_kinded("kill the container's cgroup", &e))
-        })
-        .await
-    }
-
-    /// As [`Self::kill`], and waits until the processes are dead: what is said to have ended does not run.
-    pub(crate) async fn exterminate(&self, id: &ContainerId) -> Result<()> {
-        self.kill(id).await?;
-        let path = self.container(id)?.cgroup.clone();
-        let hierarchies = self.shared.hierarchies.clone();
-        blocking("wait for a cgroup to be empty", move || {
-            let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
-            let empty = Cgroup::open(&hierarchies, &path).wait_empty(DEATH);
-            match empty.map_err(|e| Error::from_kinded("wait for the container's cgroup to be empty", &e))? {
-                true => Ok(()),
-                false => Err(Error::new(
-                    ErrorKind::DeadlineExceeded,
-                    format_args!("killed processes are still in {path} after {} s", DEATH.as_secs()),
-                )),
-            }
-        })
-        .await
+        kill_cgroup(&self.shared, &path).await
     }
 
     /// Kills these and waits until each has ended.
@@ -146,15 +133,24 @@ impl Driver {
                 tracing::warn!(container = %id, error = %e, "cgroup not killed");
             }
         }
+        self.await_end(ids, "was killed and has not ended").await
+    }
+
+    /// Waits until none of these runs or is being made or started.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` naming the first one of which that cannot be said.
+    pub(super) async fn await_end(&mut self, ids: &[ContainerId], state: &str) -> Result<()> {
         let deadline = Instant::now() + DEATH;
-        while let Some(id) = ids.iter().find(|id| self.live.contains_key(id)).cloned() {
-            match tokio::time::timeout_at(deadline, self.monitor_events.recv()).await {
-                Ok(Some(event)) => self.on_monitor(event).await,
-                Ok(None) | Err(_) => {
-                    return Err(Error::new(
-                        ErrorKind::DeadlineExceeded,
-                        format_args!("container {id} was killed and has not ended within {} s", DEATH.as_secs()),
-                    ));
+        let busy = |driver: &Self, id: &ContainerId| driver.live.contains_key(id) || driver.flights.has(id);
+        while let Some(id) = ids.iter().find(|id| busy(self, id)).cloned() {
+            tokio::select! {
+                biased;
+                Some(event) = self.monitor_events.recv() => self.on_monitor(event).await,
+                done = self.flights.next() => self.on_done(done).await,
+                () = sleep_until(Some(deadline)) => {
+                    let text = format_args!("container {id} {state} within {} s", DEATH.as_secs());
+                    return Err(Error::new(ErrorKind::DeadlineExceeded, text));
                 }
             }
         }
@@ -165,6 +161,42 @@ impl Driver {
     pub(super) fn stopped(&mut self, id: &ContainerId) {
         if let Some(stop) = self.stops.remove(id) {
             stop.waiting.into_iter().for_each(|w| drop(w.send(Ok(()))));
+            self.flights.due.extend(stop.then.into_iter().map(|reply| Command::Remove { id: id.clone(), reply }));
         }
     }
+}
+
+/// Kills what is in a container's cgroup.
+async fn kill_cgroup(shared: &Shared, path: &str) -> Result<()> {
+    let (hierarchies, path) = (shared.hierarchies.clone(), path.to_owned());
+    blocking("kill a cgroup", move || {
+        let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+        let cgroup = Cgroup::open(&hierarchies, &path);
+        if !cgroup.exists() {
+            return Ok(());
+        }
+        cgroup.kill_all().map_err(|e| Error::from_kinded("kill the container's cgroup", &e))
+    })
+    .await
+}
+
+/// Kills what is in a container's cgroup and waits until it is dead: what is said to have ended does not run.
+///
+/// # Errors
+/// `DeadlineExceeded` when it does not die.
+pub(super) async fn exterminate(shared: &Shared, path: &str) -> Result<()> {
+    kill_cgroup(shared, path).await?;
+    let (hierarchies, path) = (shared.hierarchies.clone(), path.to_owned());
+    blocking("wait for a cgroup to be empty", move || {
+        let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+        let empty = Cgroup::open(&hierarchies, &path).wait_empty(DEATH);
+        match empty.map_err(|e| Error::from_kinded("wait for the container's cgroup to be empty", &e))? {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                format_args!("killed processes are still in {path} after {} s", DEATH.as_secs()),
+            )),
+        }
+    })
+    .await
 }

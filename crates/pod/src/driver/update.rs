@@ -28,6 +28,10 @@ impl Driver {
             ContainerState::Created => {
                 resources::limits(wanted)?;
             }
+            // Only after a restart of the daemon, which gives such a start up.
+            ContainerState::Starting => {
+                return Err(Error::precondition(format_args!("container {id} is being started")));
+            }
             _ => return Err(Error::precondition(format_args!("container {id} has ended"))),
         }
         self.edit(id, |c| c.resources = Stored(merged))?;

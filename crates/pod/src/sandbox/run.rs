@@ -15,7 +15,7 @@ use cricket_store::{Batch, Journal};
 use tokio::sync::mpsc;
 
 use super::{Made, files, host_network, namespaces, network, teardown};
-use crate::driver::{Backlog, Driver, Held, PodHandle};
+use crate::driver::{Backlog, Driver, Flights, Held, PodHandle};
 use crate::error::{Error, Result};
 use crate::joins::Joins;
 use crate::record::{PodRecord, SandboxRecord, SandboxState, Stored};
@@ -213,6 +213,7 @@ pub(crate) fn assemble(
         held: Vec::new(),
         live: HashMap::new(),
         stops: HashMap::new(),
+        flights: Flights::default(),
         backlog: Backlog::default(),
         farewell: None,
         unheard: HashSet::new(),

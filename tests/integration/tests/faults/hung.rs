@@ -1,4 +1,4 @@
-//! A network plugin hangs: only its pod waits, and not for ever.
+//! A network plugin or an OCI runtime hangs: only its pod, or only its container, waits, and not for ever.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use cricket_testkit::{host, leaks};
 use tonic::Code;
 
 use crate::creates::Gate;
-use crate::support::{SOON, back_to, footprint, pod_ids, ready, remove, set};
+use crate::support::{SOON, back_to, footprint, kill, monitor, pod_ids, ready, remove, set};
 
 /// What lists and statuses may take while others wait; the other tests of the program run meanwhile.
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -109,4 +109,149 @@ async fn deleting() -> Result<()> {
     ensure!(gate.begun() == 1);
     remove(&cri, &pod).await?;
     back_to(&node.daemon, &Default::default())
+}
+
+/// A node with an OCI runtime that hangs in `create` while a file is there.
+struct Slow {
+    node: Node,
+    gate: std::path::PathBuf,
+    /// Its files; removed after the node, which needs the runtime till then.
+    _dir: tempfile::TempDir,
+}
+
+impl Slow {
+    async fn start() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (gate, binary) = (dir.path().join("closed"), dir.path().join("runtime"));
+        let runc = host::tool_dir("runc")?.join("runc");
+        let script = format!(
+            "#!/bin/sh\nfor a in \"$@\"; do\n  if [ \"$a\" = create ] && [ -e {gate} ]; then exec sleep 78; fi\ndone\nexec {runc} \"$@\"\n",
+            gate = gate.display(),
+            runc = runc.display()
+        );
+        std::fs::write(&binary, script)?;
+        host::run("chmod", ["755", &binary.display().to_string()])?;
+        let table = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.slow";
+        let tables = format!(
+            "[{table}]\nruntime_type = 'io.containerd.runc.v2'\n[{table}.options]\nBinaryName = {:?}\n",
+            binary.display().to_string()
+        );
+        Ok(Self { node: Node::with(Options { tables, ..Options::default() }).await?, gate, _dir: dir })
+    }
+
+    /// Begins a start that hangs in the runtime.
+    async fn hang(&self, cri: &Cri, id: &str) -> Result<tokio::task::JoinHandle<cricket_testkit::cri::Answer<()>>> {
+        std::fs::write(&self.gate, "")?;
+        let (cri, id) = (cri.clone(), id.to_owned());
+        let start = tokio::spawn(async move { cri.start(&id).await.map(drop) });
+        host::wait_for("the runtime to hang", SOON, || Ok(self.hangs()?.then_some(())))?;
+        Ok(start)
+    }
+
+    /// The runtime is killed with its launcher, a moment after that was given up.
+    fn ended(&self) -> Result<()> {
+        host::wait_for("the runtime to end", SOON, || Ok((!self.hangs()?).then_some(())))
+    }
+
+    fn hangs(&self) -> Result<bool> {
+        Ok(leaks::processes(self.node.daemon.mark())?.iter().any(|p| p.command == "sleep 78"))
+    }
+}
+
+/// While one container's start hangs, the pod's others are stopped, made, and told of; a stop of that one ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starting() -> Result<()> {
+    let slow = Slow::start().await?;
+    let cri = slow.node.daemon.cri().await?;
+    let sandbox = slow.node.daemon.pod("slow");
+    let pod = cri.run_pod_with(&sandbox, "slow").await?;
+    let deaf = container("deaf", BUSYBOX, &["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]);
+    let deaf = cri.run(&pod, &deaf, &sandbox).await?;
+    let brief = cri.run(&pod, &container("brief", BUSYBOX, &["sleep", "3"]), &sandbox).await?;
+    let hung = cri.create(&pod, &container("hung", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    let start = slow.hang(&cri, &hung).await?;
+
+    let began = Instant::now();
+    cri.stop(&deaf, 1).await?;
+    let took = began.elapsed();
+    ensure!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "a grace period of 1 s took {took:?}");
+    ensure!(cri.container(&deaf).await?.exit_code == 137);
+    ensure!(cri.wait_exit(&brief, SOON).await?.exit_code == 0, "an exit waits for another container's start");
+    cri.remove(&deaf).await?;
+    let other = cri.create(&pod, &container("other", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    ensure!(cri.container(&hung).await?.state() == v1::ContainerState::ContainerCreated);
+    ensure!(slow.hangs()? && !start.is_finished(), "it hung all the time");
+
+    // Its own grace period is over: nothing of it runs any more, and both callers are told.
+    let began = Instant::now();
+    cri.stop(&hung, 1).await?;
+    ensure!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    let status = start.await?.err().context("it was killed")?;
+    ensure!(status.message().contains("killed while it was being started"), "{status:?}");
+    let ended = cri.container(&hung).await?;
+    ensure!(ended.state() == v1::ContainerState::ContainerExited && ended.reason == "StartError", "{ended:?}");
+    slow.ended()?;
+    std::fs::remove_file(&slow.gate)?;
+    cri.start(&other).await?;
+    ensure!(cri.exec_text(&other, &["echo", "hello"]).await? == "hello\n");
+
+    // A removal by force, during a start.
+    let hung = cri.create(&pod, &container("again", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    let start = slow.hang(&cri, &hung).await?;
+    cri.remove(&hung).await?;
+    ensure!(start.await?.is_err() && cri.container(&hung).await.is_err());
+    std::fs::remove_file(&slow.gate)?;
+    remove(&cri, &pod).await?;
+    back_to(&slow.node.daemon, &Default::default())
+}
+
+/// The daemon is killed while a start hangs: the next one ends what the monitor still waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starting_when_the_daemon_ends() -> Result<()> {
+    let mut slow = Slow::start().await?;
+    let cri = slow.node.daemon.cri().await?;
+    let sandbox = slow.node.daemon.pod("slow");
+    let pod = cri.run_pod_with(&sandbox, "slow").await?;
+    let main = cri.run(&pod, &container("main", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    let hung = cri.create(&pod, &container("hung", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    let start = slow.hang(&cri, &hung).await?;
+    slow.node.daemon.kill()?;
+    ensure!(start.await?.is_err());
+    ensure!(slow.hangs()?, "the launch goes on under the monitor");
+    slow.node.daemon.launch()?;
+    let cri = slow.node.daemon.cri().await?;
+    let ended = cri.wait_exit(&hung, SOON).await?;
+    ensure!(ended.reason == "StartError" && ended.exit_code == 128, "{ended:?}");
+    slow.ended()?;
+    ensure!(cri.exec_text(&main, &["echo", "hello"]).await? == "hello\n");
+    cri.remove(&hung).await?;
+    std::fs::remove_file(&slow.gate)?;
+    remove(&cri, &pod).await?;
+    back_to(&slow.node.daemon, &Default::default())
+}
+
+/// The monitor is killed while an OCI runtime hangs: its launcher ends with it, and the runtime with the launcher.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starting_when_the_monitor_ends() -> Result<()> {
+    let slow = Slow::start().await?;
+    let cri = slow.node.daemon.cri().await?;
+    let sandbox = slow.node.daemon.pod("slow");
+    let pod = cri.run_pod_with(&sandbox, "slow").await?;
+    let main = cri.run(&pod, &container("main", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    let hung = cri.create(&pod, &container("hung", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    let start = slow.hang(&cri, &hung).await?;
+    kill("KILL", monitor(&slow.node.daemon, &pod)?)?;
+    let status = tokio::time::timeout(SOON, start).await.context("the start hangs")??;
+    ensure!(status.is_err(), "{status:?}");
+    let ended = cri.container(&hung).await?;
+    ensure!(ended.state() == v1::ContainerState::ContainerExited && ended.reason == "StartError", "{ended:?}");
+    slow.ended()?;
+    std::fs::remove_file(&slow.gate)?;
+    // The pod goes on under another monitor.
+    ensure!(cri.exec_text(&main, &["echo", "hello"]).await? == "hello\n");
+    let next = cri.run(&pod, &container("next", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    ensure!(cri.exec_text(&next, &["echo", "hello"]).await? == "hello\n");
+    cri.remove(&hung).await?;
+    remove(&cri, &pod).await?;
+    back_to(&slow.node.daemon, &Default::default())
 }

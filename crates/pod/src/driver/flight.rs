@@ -1,0 +1,203 @@
+//! Work that takes its time, beside the driver: a create, a start, a create's rollback, the end of what was left.
+//!
+//! ```text
+//!  begin_create ─▶ task ─▶ Done::Made ─────▶ CREATED, or undo ─▶ task ─▶ Done::Undone ─▶ gone
+//!  begin_start  ─▶ task ─▶ Done::Launched ─▶ RUNNING, or EXITED (StartError)
+//! ```
+//!
+//! Invariants: a task changes nothing of the record, its outcome does; a container has one task at most; what is asked
+//! of a container meanwhile waits in its flight (a stop does not: it has a deadline).
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::time::Duration;
+
+use cricket_model::ContainerId;
+use cricket_runtime::monitor::ExitFacts;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::adopt::lost;
+use super::create::Made;
+use super::launch::Launched;
+use super::stop::exterminate;
+use super::{Command, Driver, Reply};
+use crate::error::{Error, Result};
+use crate::record::ContainerState;
+
+/// A task's outcome, with what answers its caller.
+pub(crate) enum Done {
+    /// CreateContainer's effects.
+    Made(ContainerId, Reply<ContainerId>, Result<Made>),
+    /// The rollback of a create that failed for this reason.
+    Undone(ContainerId, Reply<ContainerId>, Error, Result<()>),
+    /// What an earlier daemon left of a container is dead, or does not die.
+    Ended(ContainerId, Left, Result<()>),
+    /// StartContainer's launch.
+    Launched(ContainerId, Reply<()>, Result<Launched>),
+}
+
+/// What an earlier daemon, or an earlier monitor, left of a container whose init nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It ran, or may have.
+    Lost,
+    /// Its launch was never asked for: it can be started.
+    NeverStarted,
+    /// Its launch was under way.
+    CutOff,
+}
+
+/// What is under way for a container.
+#[derive(Default)]
+pub(crate) struct Flight {
+    /// Ends a launch; taken when it was told.
+    cancel: Option<oneshot::Sender<()>>,
+    /// It is to be killed as soon as it exists.
+    pub(super) doomed: bool,
+    /// It has ended before the driver heard of its start.
+    pub(super) exit: Option<ExitFacts>,
+    /// What was asked meanwhile.
+    then: Vec<Command>,
+}
+
+/// All tasks of a driver.
+#[derive(Default)]
+pub(crate) struct Flights {
+    of: HashMap<ContainerId, Flight>,
+    tasks: JoinSet<Done>,
+    /// Commands whose turn has come, before those of the queue.
+    pub(super) due: VecDeque<Command>,
+}
+
+impl Flights {
+    pub(super) fn has(&self, id: &ContainerId) -> bool {
+        self.of.contains_key(id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<ContainerId> {
+        self.of.keys().cloned().collect()
+    }
+
+    pub(super) fn get_mut(&mut self, id: &ContainerId) -> Option<&mut Flight> {
+        self.of.get_mut(id)
+    }
+
+    /// The next outcome; never, while there is no task.
+    pub(super) async fn next(&mut self) -> Done {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(done)) => return done,
+                // Tasks catch panics and are never aborted while their driver lives.
+                Some(Err(e)) => tracing::error!(error = %e, "a task of a pod's driver was lost"),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Starts a task.
+    pub(super) fn begin<T: Send + 'static>(
+        &mut self,
+        id: ContainerId,
+        cancel: Option<oneshot::Sender<()>>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        done: impl FnOnce(Result<T>) -> Done + Send + 'static,
+    ) {
+        self.of.insert(id.clone(), Flight { cancel, ..Flight::default() });
+        self.succeed(id, work, done);
+    }
+
+    /// Starts the task that comes after another one of the same flight.
+    pub(super) fn succeed<T: Send + 'static>(
+        &mut self,
+        id: ContainerId,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        done: impl FnOnce(Result<T>) -> Done + Send + 'static,
+    ) {
+        self.of.entry(id).or_default();
+        let work = tokio::spawn(work);
+        // A panic is an outcome like others: the container's record must not wait for ever.
+        self.tasks.spawn(async move { done(work.await.unwrap_or_else(|e| Err(Error::internal("pod driver", &e)))) });
+    }
+
+    /// The container's task has ended: what was asked meanwhile is due.
+    pub(super) fn end(&mut self, id: &ContainerId) -> Flight {
+        let mut flight = self.of.remove(id).unwrap_or_default();
+        self.due.extend(flight.then.drain(..));
+        flight
+    }
+
+    /// Ends a launch; it is killed if it has succeeded already.
+    pub(super) fn doom(&mut self, id: &ContainerId) {
+        let Some(flight) = self.of.get_mut(id) else { return };
+        flight.doomed = true;
+        if let Some(cancel) = flight.cancel.take() {
+            // It has ended: its outcome is on the way.
+            let _ = cancel.send(());
+        }
+    }
+
+    /// Puts a command off until the container's task has ended; gives it back where there is none.
+    pub(super) fn put_off(&mut self, id: &ContainerId, command: Command) -> Option<Command> {
+        match self.of.get_mut(id) {
+            Some(flight) => {
+                flight.then.push(command);
+                None
+            }
+            None => Some(command),
+        }
+    }
+}
+
+impl Driver {
+    /// Kills what is left of a container; its record follows when that is dead, and says until then what it said.
+    pub(crate) fn end_what_is_left(&mut self, id: &ContainerId, left: Left) {
+        let Ok(record) = self.container(id).cloned() else { return };
+        let shared = self.shared.clone();
+        let end = async move { exterminate(&shared, &record.cgroup).await };
+        let done = {
+            let id = id.clone();
+            move |ended| Done::Ended(id, left, ended)
+        };
+        self.flights.begin(id.clone(), None, end, done);
+    }
+
+    fn ended(&mut self, id: &ContainerId, left: Left, ended: Result<()>) {
+        if let Err(e) = ended {
+            tracing::warn!(container = %id, error = %e, "what is left of the container does not die");
+        }
+        self.flights.end(id);
+        match left {
+            Left::Lost => self.exited(id, &lost()),
+            Left::CutOff => {
+                self.failed(id, &Error::precondition("the daemon ended while the container was being started"))
+            }
+            Left::NeverStarted => {
+                let _ = self.edit(id, |c| c.state = ContainerState::Created);
+                self.save_or_warn();
+                self.stopped(id);
+            }
+        }
+    }
+
+    /// Waits a while for tasks to end, before the driver runs: most do at once.
+    pub(crate) async fn settle(&mut self, limit: Duration) {
+        let deadline = tokio::time::Instant::now() + limit;
+        while !self.flights.of.is_empty() {
+            match tokio::time::timeout_at(deadline, self.flights.next()).await {
+                Ok(done) => self.on_done(done).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Lets a task's outcome count.
+    pub(super) async fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Made(id, reply, made) => self.made(id, reply, made),
+            Done::Undone(id, reply, error, undone) => self.undone(&id, reply, error, undone),
+            Done::Ended(id, left, ended) => self.ended(&id, left, ended),
+            Done::Launched(id, reply, launched) => self.launched(&id, reply, launched).await,
+        }
+    }
+}

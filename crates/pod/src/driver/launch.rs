@@ -1,0 +1,162 @@
+//! What StartContainer does on the host: the cgroup, and the launch through the monitor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cricket_cgroup::{Cgroup, CgroupPath};
+use cricket_model::{ContainerId, ErrorKind};
+use cricket_oci::oci_spec::runtime::Spec;
+use cricket_process::fault::point;
+use cricket_runtime::handlers::LaunchInput;
+use cricket_runtime::monitor::{Blame, LogTarget, MonitorClient, MonitorError, RunRequest, Started};
+use tokio::sync::oneshot;
+
+use super::stop::exterminate;
+use crate::bundle::{self, Joined};
+use crate::error::{Error, Result};
+use crate::record::{ContainerRecord, SandboxRecord};
+use crate::resources;
+use crate::shared::{Shared, blocking, exit_record};
+
+/// A container that is to be launched.
+pub(crate) struct Launch {
+    pub(super) shared: Arc<Shared>,
+    pub(super) sandbox: SandboxRecord,
+    pub(super) bundle: PathBuf,
+    pub(super) joined: Joined,
+    pub(super) monitor: MonitorClient,
+    pub(super) record: Arc<ContainerRecord>,
+}
+
+/// A container that was launched.
+pub(crate) struct Launched {
+    pub(super) started: Started,
+    pub(super) spec: Arc<Spec>,
+    /// PID of the monitor that has it.
+    pub(super) monitor: u32,
+}
+
+impl Launch {
+    /// Launches the container. When that fails or is cancelled, nothing of it runs any more.
+    pub(super) async fn run(self, cancelled: oneshot::Receiver<()>) -> Result<Launched> {
+        let (shared, record) = (self.shared.clone(), self.record.clone());
+        let outcome = self.launch(cancelled).await;
+        if outcome.is_err()
+            && let Err(e) = exterminate(&shared, &record.cgroup).await
+        {
+            tracing::debug!(container = %record.id, error = %e, "nothing to kill after a failed start");
+        }
+        outcome
+    }
+
+    async fn launch(self, cancelled: oneshot::Receiver<()>) -> Result<Launched> {
+        let id = self.record.id.clone();
+        // What blocks is waited for, also when nobody wants the container any more: it must not make a cgroup later.
+        let (cgroup, spec) = self.prepare().await?;
+        point("start.cgroup");
+        let request = self.request(&cgroup, &spec)?;
+        let started = tokio::select! {
+            biased;
+            Ok(()) = cancelled => {
+                let text = format_args!("container {} was killed while it was being started", id.short());
+                return Err(Error::precondition(text));
+            }
+            started = self.monitor.run(request) => started.map_err(|e| start_error(&id, &e))?,
+        };
+        point("start.launched");
+        Ok(Launched { started, spec: Arc::new(spec), monitor: self.monitor.pid() })
+    }
+
+    async fn prepare(&self) -> Result<(Cgroup, Spec)> {
+        let (shared, dir, record, joined) =
+            (self.shared.clone(), self.bundle.clone(), self.record.clone(), self.joined.clone());
+        blocking("prepare the start", move || {
+            make_dirs(&record.make_dirs)?;
+            let mut spec = bundle::read(&dir)?;
+            bundle::join(&mut spec, &joined)?;
+            bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
+            bundle::write(&dir, &spec)?;
+            let path = record.cgroup.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+            let cgroup =
+                Cgroup::create(&shared.hierarchies, &path).map_err(|e| Error::from_kinded("make the cgroup", &e))?;
+            let limits = resources::limits(&record.resources.0)?;
+            cgroup.apply(&limits).map_err(|e| Error::from_kinded("limit the cgroup", &e))?;
+            Ok((cgroup, spec))
+        })
+        .await
+    }
+
+    fn request(&self, cgroup: &Cgroup, spec: &Spec) -> Result<RunRequest> {
+        let Self { shared, record, bundle, .. } = self;
+        let handler =
+            shared.handlers.get(&self.sandbox.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
+        let config = &record.config.0;
+        let (seccomp, extra) = crate::seccomp::for_launch(spec)?;
+        let launch = handler.launch_config(&LaunchInput {
+            id: record.id.as_str(),
+            bundle,
+            state: &shared.config.state,
+            terminal: config.tty,
+            cgroup,
+            seccomp,
+            no_pivot: false,
+        });
+        Ok(RunRequest {
+            container: record.id.to_string(),
+            helper: shared.helpers.launch().map_err(|e| Error::internal("duplicate the launcher", &e))?,
+            args: vec!["cricket-launch".into(), record.id.to_string()],
+            config: crate::exec::memfd_json(&launch)?,
+            extra,
+            log: log_target(record, shared.config.max_log_line),
+            tty: config.tty,
+            stdin: config.stdin,
+            stdin_once: config.stdin_once,
+            cgroup: Some(monitor_cgroup(cgroup)),
+            exit_path: Some(exit_record(bundle)),
+            attachable: true,
+        })
+    }
+}
+
+/// Directories of hostPath volumes that are missing are made, as kubelets of every version expect.
+fn make_dirs(dirs: &[PathBuf]) -> Result<()> {
+    for dir in dirs {
+        crate::sandbox::make_dir(dir, 0o755)?;
+    }
+    Ok(())
+}
+
+/// The cgroup as the monitor knows it: where its processes and its kill counter are.
+pub(crate) fn monitor_cgroup(cgroup: &Cgroup) -> cricket_runtime::monitor::Cgroup {
+    cricket_runtime::monitor::Cgroup { processes: cgroup.processes_dir(), memory: cgroup.memory_dir() }
+}
+
+/// The same of a cgroup that was made before.
+pub(crate) fn open_monitor_cgroup(shared: &Shared, path: &str) -> Result<cricket_runtime::monitor::Cgroup> {
+    let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+    Ok(monitor_cgroup(&Cgroup::open(&shared.hierarchies, &path)))
+}
+
+pub(crate) fn log_target(record: &ContainerRecord, max_line: u32) -> Option<LogTarget> {
+    let path = &record.config.0.log_path;
+    let directory = record.log_path.strip_suffix(path.as_str())?.trim_end_matches('/');
+    (!directory.is_empty() && !path.is_empty()).then(|| LogTarget {
+        directory: directory.into(),
+        path: path.into(),
+        max_line,
+    })
+}
+
+/// A failed start in the words that users of other runtimes know.
+fn start_error(id: &ContainerId, error: &MonitorError) -> Error {
+    match error {
+        MonitorError::Helper(failure) => {
+            let kind = match failure.blame {
+                Blame::Command | Blame::Content => ErrorKind::FailedPrecondition,
+                Blame::Host | Blame::Gone => ErrorKind::Internal,
+            };
+            Error::new(kind, format_args!("start container {}: {}", id.short(), failure.message))
+        }
+        other => Error::internal(format_args!("start container {}", id.short()), other),
+    }
+}
