@@ -2,25 +2,32 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::backend::TerminalSize;
 use crate::forward::Request;
 use crate::remote::ResizeParser;
-use crate::spdy::{Decoder, Inflater};
+use crate::spdy::{Decoder, Event, Inflater};
 use crate::websocket::{Channels, Forwarding, read};
 
-/// Frames of a SPDY connection; the first byte says in which pieces they come.
-pub fn spdy_frames(data: &[u8]) {
-    let Some((piece, rest)) = data.split_first() else { return };
+/// Frames of a SPDY connection that come in pieces of this size: the bytes of data with the stream of each run, and
+/// whether the connection was in order.
+pub fn spdy_frames(data: &[u8], piece: usize) -> (Vec<(u32, Vec<u8>)>, bool) {
     let (mut decoder, mut buffer) = (Decoder::new(), BytesMut::new());
-    for piece in rest.chunks(usize::from(*piece).max(1)) {
+    let mut runs: Vec<(u32, Vec<u8>)> = Vec::new();
+    for piece in data.chunks(piece.max(1)) {
         buffer.extend_from_slice(piece);
         loop {
             match decoder.next(&mut buffer) {
+                Ok(Some(Event::Data { stream, bytes, .. })) => match runs.last_mut() {
+                    Some((last, run)) if *last == stream => run.extend_from_slice(&bytes),
+                    _ => runs.push((stream, bytes.to_vec())),
+                },
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(_) => return,
+                Err(_) => return (runs, false),
             }
         }
     }
+    (runs, true)
 }
 
 /// Compressed header blocks of one connection, each behind its length in two bytes, and what a forwarding makes of them.
@@ -52,13 +59,12 @@ pub fn websocket_messages(data: &[u8]) {
     }
 }
 
-/// Bytes of a resize channel; the first byte says in which pieces they come.
-pub fn resizes(data: &[u8]) {
-    let Some((piece, rest)) = data.split_first() else { return };
+/// Bytes of a resize channel that come in pieces of this size: the last size, if all of them are understood.
+pub fn resizes(data: &[u8], piece: usize) -> Option<TerminalSize> {
     let mut parser = ResizeParser::default();
-    for piece in rest.chunks(usize::from(*piece).max(1)) {
-        if parser.last(piece).is_err() {
-            return;
-        }
+    let mut last = None;
+    for piece in data.chunks(piece.max(1)) {
+        last = parser.last(piece).ok()?.or(last);
     }
+    last
 }

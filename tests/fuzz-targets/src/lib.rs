@@ -29,7 +29,11 @@ pub mod names;
 pub mod redirect;
 pub mod reference;
 pub mod seccomp_profile;
+pub mod spdy_frames;
+pub mod spdy_headers;
+pub mod terminal_sizes;
 pub mod user;
+pub mod websocket_messages;
 pub mod wire;
 
 mod input;
@@ -59,6 +63,10 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("redirect", redirect::run),
     ("reference", reference::run),
     ("seccomp_profile", seccomp_profile::run),
+    ("spdy_frames", spdy_frames::run),
+    ("spdy_headers", spdy_headers::run),
+    ("terminal_sizes", terminal_sizes::run),
     ("user", user::run),
+    ("websocket_messages", websocket_messages::run),
     ("wire", wire::run),
 ];

@@ -14,7 +14,7 @@ mod frame;
 mod headers;
 
 pub(crate) use connection::{Accept, Connection, Handle, NewStream, Reader, serve};
-pub(crate) use frame::Decoder;
+pub(crate) use frame::{Decoder, Event};
 pub(crate) use headers::{Headers, Inflater};
 
 /// What a client must not send: the connection ends.
