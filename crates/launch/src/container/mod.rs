@@ -1,7 +1,7 @@
 //! A container of this kernel's namespaces.
 //!
 //! ```text
-//! monitor ─starts─▶ helper: plan ─ device rules ─ clone ───────── hear ─ report PID ─ go ── hear ── poststart ─ exit
+//! monitor ─starts─▶ helper: plan ─ device rules ─ clone ───────── hear ─ limit, report ─ go ─ hear ─ poststart ─ exit
 //!    ▲                                             │ CLONE_PARENT   ▲                 │      ▲
 //!    │                                             ▼                └─── channel ─────┼──────┘ closed by execve
 //!    └───────────── exit status ──────────────── init: see [`init`] ◀─────────────────┘
@@ -118,6 +118,7 @@ impl Made {
             }
         }
         let pid = self.pid.unwrap_or_default();
+        plan.process.limit_resources(pid)?;
         reporter.made(pid, terminal)?;
         channel::go(&self.channel)?;
         // An init that is killed now looks like one that executes: its exit status, which its parent gets, tells.

@@ -84,11 +84,15 @@ impl Process {
         self.uid
     }
 
-    /// What takes the host's rights: limits above the own ones, the score, the quota of keys of the host's root.
-    pub(super) fn limit(&self, user: Option<&User>) -> Result<(), Error> {
-        for (name, limits) in &self.rlimits {
-            rlimits::set(name, *limits).map_err(|e| Error::host(e.to_line()))?;
-        }
+    /// Limits the init's resources, once it has made everything: it may take more than what the command may have.
+    pub(super) fn limit_resources(&self, pid: i32) -> Result<(), Error> {
+        self.rlimits.iter().try_for_each(|(name, limits)| {
+            rlimits::set_of(pid, name, *limits).map(drop).map_err(|e| Error::host(e.to_line()))
+        })
+    }
+
+    /// What takes the host's rights: the score, scheduling, the quota of keys of the host's root, stdio.
+    pub(super) fn prepare(&self, user: Option<&User>) -> Result<(), Error> {
         if let Some(score) = self.oom_score_adj {
             let path = "/proc/self/oom_score_adj";
             let file = File::options().read(true).write(true).open(path);

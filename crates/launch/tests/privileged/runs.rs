@@ -146,3 +146,19 @@ fn a_pid_namespace_that_is_joined() {
     other.cgroup.kill_all().expect("kill");
     assert_eq!(target.finish().0, ExitStatus::Signal(9));
 }
+
+#[test]
+fn limits_are_the_commands_and_not_those_of_its_making() {
+    let mut fixture = Fixture::shell("cat /proc/self/limits");
+    fixture.spec["process"]["rlimits"] = serde_json::json!([
+        {"type": "RLIMIT_NOFILE", "soft": 5, "hard": 6},
+        {"type": "RLIMIT_FSIZE", "soft": 0, "hard": 0},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": u64::MAX},
+    ]);
+    let out = fixture.launch().output();
+    let line =
+        |name: &str| out.lines().find(|l| l.starts_with(name)).expect("line").split_whitespace().collect::<Vec<_>>();
+    assert_eq!(line("Max open files")[3..5], ["5", "6"]);
+    assert_eq!(line("Max file size")[3..5], ["0", "0"]);
+    assert_eq!(line("Max core file size")[4], "0");
+}

@@ -91,6 +91,14 @@ fn capabilities_end_at_the_user_namespace() {
 }
 
 #[test]
+fn with_the_hosts_network_it_sees_the_hosts_sysfs() {
+    let mut fixture =
+        fixture("ls /sys/class/net > /dev/null && echo net; touch /sys/x 2>/dev/null && echo written; true");
+    fixture.spec["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|n| n["type"] != "network");
+    assert_eq!(fixture.launch().output(), "net\n");
+}
+
+#[test]
 fn volumes_are_mapped_and_keep_their_owners() {
     let mut fixture = fixture(
         "stat -c %u:%g /same/file /own/file /plain/file; touch /same/new /own/new; touch /plain/new 2>/dev/null && echo wrote",
