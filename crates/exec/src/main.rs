@@ -22,6 +22,7 @@ mod clone;
 mod command;
 mod descriptor;
 mod failure;
+mod heap;
 mod lookup;
 mod pod_init;
 mod reaper;
@@ -40,6 +41,11 @@ use rustix::fs::fstat;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::failure::{Doing, Failure};
+
+/// Not for tests, which have threads.
+#[cfg_attr(not(test), global_allocator)]
+#[cfg_attr(test, expect(dead_code, reason = "tests have threads"))]
+static HEAP: heap::Heap = heap::Heap::new();
 
 /// Longest configuration in bytes: an environment may have what execve takes.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
