@@ -55,9 +55,10 @@ use crate::report::Reporter;
 use crate::sys::Side;
 use channel::{Step, Word};
 use groups::Cloned;
-use hooks::When;
+use hooks::{Hooks, When};
 use init::Init;
 use plan::Plan;
+use process::Process;
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -83,9 +84,11 @@ pub(crate) fn run(config: &YoukiConfig, reporter: &mut Reporter) -> Result<(), E
         }
     });
     let (pid, pidfd, channel, theirs) = made?;
-    drop(theirs);
     let mut made = Made { pidfds: vec![pidfd], pid: (!plan.clones_twice()).then_some(pid), channel };
-    let started = made.start(&plan, reporter);
+    // The init has its own copy of everything; what this one closes now it does not close when the command waits for it.
+    drop(theirs);
+    let (process, hooks) = plan.close();
+    let started = made.start(&process, &hooks, reporter);
     if started.is_err() {
         made.give_up();
     }
@@ -103,7 +106,7 @@ struct Made {
 
 impl Made {
     /// Up to the command's execve.
-    fn start(&mut self, plan: &Plan, reporter: &mut Reporter) -> Result<(), Error> {
+    fn start(&mut self, process: &Process, hooks: &Hooks, reporter: &mut Reporter) -> Result<(), Error> {
         let mut terminal = None;
         let mut ready = false;
         while !ready || self.pid.is_none() {
@@ -113,19 +116,19 @@ impl Made {
             match word.step() {
                 Step::Failed => return Err(failure(word)),
                 Step::Cloned => self.cloned(&word, fd),
-                Step::Mounted => self.run_hooks(plan)?,
+                Step::Mounted => self.run_hooks(hooks)?,
                 Step::Ready => (ready, terminal) = (true, fd),
             }
         }
         let pid = self.pid.unwrap_or_default();
-        plan.process.limit_resources(pid)?;
+        process.limit_resources(pid)?;
         reporter.made(pid, terminal)?;
         channel::go(&self.channel)?;
         // An init that is killed now looks like one that executes: its exit status, which its parent gets, tells.
         if let Some((word, _)) = channel::hear(&self.channel)? {
             return Err(failure(word));
         }
-        plan.hooks.run(&plan.hooks.poststart, "poststart", When::Running, pid)
+        hooks.run(&hooks.poststart, "poststart", When::Running, pid)
     }
 
     fn cloned(&mut self, word: &Word, pidfd: Option<OwnedFd>) {
@@ -134,7 +137,7 @@ impl Made {
     }
 
     /// Everything is mounted. The init waits; who cloned it may not have said so yet.
-    fn run_hooks(&mut self, plan: &Plan) -> Result<(), Error> {
+    fn run_hooks(&mut self, hooks: &Hooks) -> Result<(), Error> {
         while self.pid.is_none() {
             match channel::hear(&self.channel)? {
                 Some((word, fd)) if word.step() == Step::Cloned => self.cloned(&word, fd),
@@ -142,7 +145,7 @@ impl Made {
                 None => return Err(Error::host("the container's init was killed before it was ready")),
             }
         }
-        plan.hooks.run(&plan.hooks.runtime, "createRuntime", When::Creating, self.pid.unwrap_or_default())?;
+        hooks.run(&hooks.runtime, "createRuntime", When::Creating, self.pid.unwrap_or_default())?;
         channel::go(&self.channel)
     }
 
@@ -160,6 +163,11 @@ impl Made {
 }
 
 impl Plan {
+    /// Closes all that only the init needs.
+    fn close(self) -> (Process, Hooks) {
+        (self.process, self.hooks)
+    }
+
     /// A user namespace's PID namespace has to be made by a process that is in the user namespace.
     fn clones_twice(&self) -> bool {
         self.spaces.user.is_some() && self.spaces.makes_pid()
