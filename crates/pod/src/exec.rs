@@ -8,7 +8,7 @@ use cricket_cgroup::{Cgroup, CgroupPath, JoinFds};
 use cricket_model::ErrorKind;
 use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use cricket_process::namespaces::Kinds;
-use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, RunRequest};
+use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, MonitorClient, RunRequest};
 use cricket_wire::exec_config::{
     CgroupJoin, CommandConfig, ExecConfig, PodInitConfig, Rlimit, SeccompConfig, TerminalSize,
 };
@@ -20,7 +20,7 @@ use crate::pods::Pods;
 use crate::record::{ContainerRecord, SandboxRecord};
 use crate::sandbox::{INIT, cgroup_parent};
 use crate::shared::{Shared, blocking, brief};
-use crate::view::{Live, PodView};
+use crate::view::Live;
 
 /// Both streams of an ExecSync answer together, in bytes: the whole message has to stay under 16 MiB.
 const MAX_OUTPUT: usize = (16 << 20) - (64 << 10);
@@ -55,6 +55,7 @@ impl Pods {
         }
         let (pod, record) = self.container(id)?;
         let (_, live) = pod.running(&record.id)?;
+        let monitor = self.monitor_of(&pod).await?;
         let shared = self.shared().clone();
         let (stdout, stdout_w) = crate::pipe::pair()?;
         let (stderr, stderr_w) = crate::pipe::pair()?;
@@ -66,7 +67,7 @@ impl Pods {
             })
             .await?
         };
-        let outcome = collect(&pod, request, stdout, stderr, limit).await;
+        let outcome = collect(monitor, request, stdout, stderr, limit).await;
         if outcome.is_ok() {
             // What the command left in the background lives on, as after any shell, and ends with the container.
             leaf.leave();
@@ -78,13 +79,12 @@ impl Pods {
 }
 
 async fn collect(
-    pod: &PodView,
+    monitor: MonitorClient,
     request: ExecRequest,
     stdout: OwnedFd,
     stderr: OwnedFd,
     limit: Option<Duration>,
 ) -> Result<ExecOutput> {
-    let monitor = pod.monitor.clone().ok_or_else(|| Error::precondition("the pod has no monitor"))?;
     let ended = monitor.exec(request);
     tokio::pin!(ended);
     let budget = Arc::new(std::sync::atomic::AtomicUsize::new(MAX_OUTPUT));

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -241,6 +242,8 @@ impl MountFacts for LivePaths {
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => PathKind::Directory,
             Ok(_) => PathKind::File,
+            // Nothing is made where something may be: the mount will say what is wrong with it (a stale handle, say).
+            Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => PathKind::File,
             Err(_) => PathKind::Missing,
         }
     }
@@ -315,5 +318,9 @@ mod tests {
         assert_eq!(LivePaths.kind(Path::new("/proc")), PathKind::Directory);
         assert_eq!(LivePaths.kind(Path::new("/dev/null")), PathKind::File);
         assert_eq!(LivePaths.kind(Path::new("/no/such/path")), PathKind::Missing);
+        assert_eq!(LivePaths.kind(Path::new("/dev/null/below")), PathKind::Missing);
+        // What cannot be looked at is not said to be missing.
+        let long = Path::new("/").join("x".repeat(300));
+        assert_eq!(LivePaths.kind(&long), PathKind::File);
     }
 }

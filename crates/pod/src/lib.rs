@@ -26,6 +26,7 @@ mod netstat;
 mod oneshot;
 mod pipe;
 mod pods;
+mod reach;
 mod record;
 mod resources;
 mod restore;

@@ -69,7 +69,7 @@ impl Pods {
         self.handles().iter().map(|h| h.view.load_full()).filter(|v| v.listed()).collect()
     }
 
-    fn handle(&self, id: &str) -> Result<Arc<PodHandle>> {
+    pub(crate) fn handle(&self, id: &str) -> Result<Arc<PodHandle>> {
         let listed = self.handles().into_iter().filter(|h| h.view.load().listed());
         by_prefix("pod sandbox", id, listed.map(|h| (h.clone(), h.id.to_string())))
     }
@@ -254,7 +254,7 @@ impl Pods {
     pub async fn reopen_log(&self, id: &str) -> Result<()> {
         let (view, container) = self.container(id)?;
         view.running(&container.id)?;
-        let monitor = view.monitor.clone().ok_or_else(|| Error::precondition("the pod has no monitor"))?;
+        let monitor = self.monitor_of(&view).await?;
         monitor
             .reopen_log(container.id.as_str())
             .await

@@ -33,7 +33,7 @@ use cricket_cri_api::v1;
 use cricket_model::{ContainerId, ErrorKind, SandboxId};
 use cricket_runtime::monitor::{MonitorClient, MonitorEvent};
 use cricket_store::Journal;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
 use crate::joins::Joins;
@@ -76,6 +76,8 @@ pub(crate) enum Command {
 pub(crate) struct PodHandle {
     pub(crate) id: SandboxId,
     pub(crate) view: ArcSwap<PodView>,
+    /// Changes when another picture has been published.
+    pub(crate) published: watch::Sender<()>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) creates: Joins<v1::ContainerConfig>,
 }
@@ -232,6 +234,7 @@ impl Driver {
     /// Replaces the published picture.
     pub(crate) fn publish(&self) {
         self.handle.view.store(Arc::new(self.picture()));
+        self.handle.published.send_replace(());
     }
 
     fn picture(&self) -> PodView {

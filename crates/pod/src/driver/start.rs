@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cricket_cri_api::v1;
-use cricket_model::ContainerId;
+use cricket_model::{ContainerId, ErrorKind, Kinded as _};
 use cricket_process::fault::point;
 use cricket_process::{Pidfd, ProcessIdentity};
 use tokio::sync::oneshot;
@@ -91,11 +91,12 @@ impl Driver {
     /// The container whose PID namespace is joined; it has to run, in this pod.
     fn target(&self, target: &str) -> Result<Arc<Live>> {
         let all = self.record.containers.iter().filter(|c| c.listed()).map(|c| (&c.id, c.id.to_string()));
-        let id = by_prefix("target container", target, all)?;
-        self.live
-            .get(id)
-            .cloned()
-            .ok_or_else(|| Error::precondition(format_args!("target container {target:?} is not running in this pod")))
+        let absent = || Error::precondition(format_args!("target container {target:?} is not running in this pod"));
+        match by_prefix("target container", target, all) {
+            Ok(id) => self.live.get(id).cloned().ok_or_else(absent),
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(absent()),
+            Err(e) => Err(e),
+        }
     }
 
     /// The launch has ended.

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cricket_cri_api::v1;
+use cricket_model::ErrorKind;
 use cricket_process::namespaces::{Kinds, loopback_up, make as make_namespaces, set_hostname};
 use cricket_process::{pin, sysctl};
+use rustix::io::Errno;
 
 use super::{host_ipc, host_network, namespace_options};
 use crate::error::{Error, Result};
@@ -27,7 +29,7 @@ pub(super) fn supported(config: &v1::PodSandboxConfig) -> Result<()> {
     let own = userns.is_some_and(|u| u.mode == i32::from(v1::NamespaceMode::Pod));
     if own {
         return Err(Error::new(
-            cricket_model::ErrorKind::Unimplemented,
+            ErrorKind::Unimplemented,
             "user namespaces (hostUsers: false) are not implemented by this version of cricket",
         ));
     }
@@ -60,9 +62,10 @@ pub(super) fn make(
             set_hostname(hostname)?;
             loopback_up()?;
         }
-        sysctls.iter().try_for_each(|(name, value)| sysctl::set(name, value))
+        Ok(sysctls.iter().try_for_each(|(name, value)| sysctl::set(name, value)))
     };
-    let (fds, ()) = make_namespaces(kinds, setup).map_err(|e| Error::internal("make the pod's namespaces", &e))?;
+    let (fds, set) = make_namespaces(kinds, setup).map_err(|e| Error::internal("make the pod's namespaces", &e))?;
+    set.map_err(|e| Error::caused(refusal(&e), "sysctls", &e))?;
     let mut made = Vec::new();
     for (kind, fd) in fds {
         match (kind, netns) {
@@ -74,4 +77,13 @@ pub(super) fn make(
         }
     }
     Ok(Made(made))
+}
+
+/// A parameter or a value that the kernel does not know is the pod's own fault.
+fn refusal(error: &cricket_process::Error) -> ErrorKind {
+    let of_pod = [Errno::INVAL, Errno::RANGE, Errno::NOENT, Errno::DOM].map(|errno| Some(errno.raw_os_error()));
+    match of_pod.contains(&error.errno()) {
+        true => ErrorKind::InvalidArgument,
+        false => cricket_model::Kinded::kind(error),
+    }
 }

@@ -12,7 +12,7 @@ use cricket_model::{ErrorKind, SandboxId};
 use cricket_process::fault::point;
 use cricket_runtime::monitor::{MonitorClient, MonitorEvent};
 use cricket_store::{Batch, Journal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Made, files, host_network, namespaces, network, teardown};
 use crate::driver::{Backlog, Driver, Flights, Held, PodHandle};
@@ -199,6 +199,7 @@ pub(crate) fn assemble(
     let handle = PodHandle {
         id: record.sandbox.id.clone(),
         view: ArcSwap::from_pointee(view),
+        published: watch::Sender::new(()),
         commands: sender,
         creates: Joins::default(),
     };

@@ -78,7 +78,7 @@ impl Pods {
         check_streams(session.tty, session.stdin, session.stdout, session.stderr)?;
         let (pod, record) = self.container(id)?;
         let (_, live) = pod.running(&record.id)?;
-        let monitor = pod.monitor.clone().ok_or_else(|| Error::precondition("the pod has no monitor"))?;
+        let monitor = self.monitor_of(&pod).await?;
         let config = &record.config.0;
         let (stdin, their_stdin) = match session.stdin {
             true => input_pair().map(|(theirs, ours)| (Some(ours), Some(theirs)))?,

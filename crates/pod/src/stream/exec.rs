@@ -100,7 +100,7 @@ impl Pods {
         check(&session)?;
         let (pod, record) = self.container(id)?;
         let (_, live) = pod.running(&record.id)?;
-        let monitor = pod.monitor.clone().ok_or_else(|| Error::precondition("the pod has no monitor"))?;
+        let monitor = self.monitor_of(&pod).await?;
         let shared = self.shared().clone();
         let short = record.id.short().to_owned();
         let (pipes, stdio) = Pipes::make(&session)?;

@@ -202,6 +202,13 @@ async fn sysctls_by_default_and_by_the_pod() -> Result<()> {
     assert_eq!(values.split_whitespace().collect::<Vec<_>>(), ["1000", "0", "2147483647", "1"]);
     scene.end().await?;
 
+    // A value that the kernel refuses is the pod's fault, and named.
+    let mut pod = node.daemon.pod("net-sysctl-value");
+    pod.linux.get_or_insert_default().sysctls = [("net.ipv4.ip_forward".to_owned(), "yes".to_owned())].into();
+    let error = node.daemon.cri().await?.run_pod(&pod).await.expect_err("no number");
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("net.ipv4.ip_forward"), "{error}");
+
     // On the host's network they would be the host's.
     let before = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")?;
     let scene = Scene::host("net-sysctl-host").await?;
