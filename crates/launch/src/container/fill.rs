@@ -98,13 +98,11 @@ fn allowed_in_proc(target: &Path) -> bool {
 fn new(file_system: &FileSystem) -> cricket_process::Result<OwnedFd> {
     let options = file_system.data.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
     let made = detached::make(&file_system.kind, &file_system.source, options, file_system.flags);
-    // A user namespace may not make what belongs to a namespace of the host's: it gets what the host has.
-    let host = match (file_system.kind.as_str(), &made) {
-        ("sysfs", Err(e)) if e.errno() == Some(libc::EPERM) => "/sys",
-        ("mqueue", Err(e)) if e.errno() == Some(libc::EPERM) => "/dev/mqueue",
+    let host = match (&file_system.instead, &made) {
+        (Some(host), Err(e)) if e.errno() == Some(libc::EPERM) => host,
         _ => return made,
     };
-    let tree = detached::clone_at(detached::open_place(Path::new(host))?, true)?;
+    let tree = detached::clone_at(detached::open_place(host)?, true)?;
     let change = Change { set: file_system.flags, propagation: Some(Propagation::Private), ..Default::default() };
     change.apply(&tree, true)?;
     Ok(tree)

@@ -47,6 +47,9 @@ pub(super) struct FileSystem {
     pub(super) source: String,
     pub(super) data: Vec<(String, Option<String>)>,
     pub(super) flags: Flags,
+    /// What of the host's is shown to a user namespace that may not make it, because it belongs to a namespace of the
+    /// host's.
+    pub(super) instead: Option<PathBuf>,
 }
 
 /// What preparing mounts takes from elsewhere.
@@ -81,7 +84,14 @@ impl Sources<'_> {
         let unlabelled = ["proc", "sysfs", "cgroup2"].contains(&kind);
         data.extend(self.label.filter(|_| !unlabelled).map(|label| ("context".to_owned(), Some(label.to_owned()))));
         let source = mount.source().as_ref().and_then(|s| s.to_str()).unwrap_or(kind).to_owned();
-        let what = What::New(FileSystem { kind: kind.to_owned(), source, data, flags: options.flags() });
+        let instead = match kind {
+            "sysfs" => Some("/sys".into()),
+            "mqueue" => Some("/dev/mqueue".into()),
+            "cgroup2" => self.cgroup.v2_directory.clone(),
+            _ => None,
+        };
+        let flags = options.flags();
+        let what = What::New(FileSystem { kind: kind.to_owned(), source, data, flags, instead });
         Ok(Mount { target, what, propagation })
     }
 
