@@ -38,6 +38,9 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Tells that the client has closed its connection, while nobody reads from it because a stream's owner is slow.
+///
+/// A client that is killed with more unsent bytes than the kernel takes is noticed late: its kernel offers them for some
+/// three minutes more, as it would for a living one (tcp_orphan_retries in tcp(7)).
 #[derive(Debug, Clone)]
 pub(crate) struct Hangup(Arc<AsyncFd<OwnedFd>>);
 

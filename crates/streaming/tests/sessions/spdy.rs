@@ -29,6 +29,7 @@ pub(crate) enum End {
 pub(crate) async fn request(url: &str, headers: &str) -> (TcpStream, String) {
     let (host, path) = url.strip_prefix("http://").and_then(|u| u.split_once('/')).expect("url");
     let mut io = TcpStream::connect(host).await.expect("connects");
+    io.set_nodelay(true).expect("set");
     let text = format!("POST /{path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
     io.write_all(text.as_bytes()).await.expect("sent");
     let head = head(&mut io).await;
