@@ -58,17 +58,12 @@ pub fn get(name: &str) -> Result<Limits> {
 
 /// Sets the calling process's limits of `name` as far as it may; returns what they are then.
 pub fn set(name: &str, wanted: Limits) -> Result<Limits> {
-    set_of(0, name, wanted)
-}
-
-/// The same of the process `pid`, which has the caller's limits still; 0 is the caller.
-pub fn set_of(pid: i32, name: &str, wanted: Limits) -> Result<Limits> {
     let resource = resource(name)?;
     let action = || format!("set {name} to {}:{}", wanted.soft, wanted.hard);
     let try_set = |limits: Limits| {
         let new = libc::rlimit64 { rlim_cur: limits.soft, rlim_max: limits.hard };
         // SAFETY: as in `get`.
-        check(unsafe { libc::prlimit64(pid, resource, &raw const new, std::ptr::null_mut()) }.into()).map(|_| limits)
+        check(unsafe { libc::prlimit64(0, resource, &raw const new, std::ptr::null_mut()) }.into()).map(|_| limits)
     };
     match try_set(wanted) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -2,7 +2,7 @@
 //! unwinds or returns.
 //!
 //! ```text
-//! host's rights:      cgroups ─ score, keyring, stdio ─ join namespaces (the user namespace last)
+//! host's rights:      cgroups ─ limits, score, keyring, stdio ─ join namespaces (the user namespace last)
 //!                        └ with a user namespace and a new PID namespace: clone once more, so that that one owns this one
 //! container's root:   session ─ new namespaces ─ names, parameters ─ root, mounts, devices, terminal
 //!                        ─ [hooks] ─ masks ─ pivot ─ working directory ─ read-only root

@@ -1,7 +1,7 @@
 //! A container of this kernel's namespaces.
 //!
 //! ```text
-//! monitor ─starts─▶ helper: plan ─ device rules ─ clone ───────── hear ─ limit, report ─ go ─ hear ─ poststart ─ exit
+//! monitor ─starts─▶ helper: plan ─ device rules ─ clone ───────── hear ─ report PID ─ go ── hear ── poststart ─ exit
 //!    ▲                                             │ CLONE_PARENT   ▲                 │      ▲
 //!    │                                             ▼                └─── channel ─────┼──────┘ closed by execve
 //!    └───────────── exit status ──────────────── init: see [`init`] ◀─────────────────┘
@@ -58,7 +58,6 @@ use groups::Cloned;
 use hooks::{Hooks, When};
 use init::Init;
 use plan::Plan;
-use process::Process;
 
 /// SIGKILL.
 const KILL: i32 = 9;
@@ -87,8 +86,8 @@ pub(crate) fn run(config: &YoukiConfig, reporter: &mut Reporter) -> Result<(), E
     let mut made = Made { pidfds: vec![pidfd], pid: (!plan.clones_twice()).then_some(pid), channel };
     // The init has its own copy of everything; what this one closes now it does not close when the command waits for it.
     drop(theirs);
-    let (process, hooks) = plan.close();
-    let started = made.start(&process, &hooks, reporter);
+    let hooks = plan.close();
+    let started = made.start(&hooks, reporter);
     if started.is_err() {
         made.give_up();
     }
@@ -106,7 +105,7 @@ struct Made {
 
 impl Made {
     /// Up to the command's execve.
-    fn start(&mut self, process: &Process, hooks: &Hooks, reporter: &mut Reporter) -> Result<(), Error> {
+    fn start(&mut self, hooks: &Hooks, reporter: &mut Reporter) -> Result<(), Error> {
         let mut terminal = None;
         let mut ready = false;
         while !ready || self.pid.is_none() {
@@ -121,7 +120,6 @@ impl Made {
             }
         }
         let pid = self.pid.unwrap_or_default();
-        process.limit_resources(pid)?;
         reporter.made(pid, terminal)?;
         channel::go(&self.channel)?;
         // An init that is killed now looks like one that executes: its exit status, which its parent gets, tells.
@@ -164,8 +162,8 @@ impl Made {
 
 impl Plan {
     /// Closes all that only the init needs.
-    fn close(self) -> (Process, Hooks) {
-        (self.process, self.hooks)
+    fn close(self) -> Hooks {
+        self.hooks
     }
 
     /// A user namespace's PID namespace has to be made by a process that is in the user namespace.

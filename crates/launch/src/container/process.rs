@@ -84,15 +84,30 @@ impl Process {
         self.uid
     }
 
-    /// Limits the init's resources, once it has made everything: it may take more than what the command may have.
-    pub(super) fn limit_resources(&self, pid: i32) -> Result<(), Error> {
-        self.rlimits.iter().try_for_each(|(name, limits)| {
-            rlimits::set_of(pid, name, *limits).map(drop).map_err(|e| Error::host(e.to_line()))
-        })
+    /// Raises limits that are to be higher than this process's own, which only the host's rights allow. The others are
+    /// set last: the init may take more than what the command may have.
+    fn raise_limits(&self) -> Result<(), Error> {
+        let failed = |e: cricket_process::Error| Error::host(e.to_line());
+        for (name, wanted) in &self.rlimits {
+            let now = rlimits::get(name).map_err(failed)?;
+            let raised = Limits { soft: now.soft.max(wanted.soft), hard: now.hard.max(wanted.hard) };
+            if raised != now {
+                rlimits::set(name, raised).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
-    /// What takes the host's rights: the score, scheduling, the quota of keys of the host's root, stdio.
+    /// Sets limits as they are to be; nothing is raised any more.
+    fn limit_resources(&self) -> Result<(), Error> {
+        self.rlimits
+            .iter()
+            .try_for_each(|(name, limits)| rlimits::set(name, *limits).map(drop).map_err(|e| Error::host(e.to_line())))
+    }
+
+    /// What takes the host's rights: limits, the score, scheduling, the quota of keys of the host's root, stdio.
     pub(super) fn prepare(&self, user: Option<&User>) -> Result<(), Error> {
+        self.raise_limits()?;
         if let Some(score) = self.oom_score_adj {
             let path = "/proc/self/oom_score_adj";
             let file = File::options().read(true).write(true).open(path);
@@ -156,6 +171,7 @@ impl Process {
         if let (Some(file), Some(label)) = (&labels.selinux, &self.selinux) {
             write(file, label, "take the SELinux label", label)?;
         }
+        self.limit_resources()?;
         signals::reset().map_err(|e| Error::io("reset signals", e))?;
         let load = || match &self.seccomp {
             Some((program, flags)) => program.load(*flags).map_err(|e| Error::host(e.to_line())),
