@@ -7,6 +7,7 @@ mod exec;
 mod handlers;
 mod images;
 mod logs;
+mod metrics;
 mod mounts;
 mod namespaces;
 mod network;
