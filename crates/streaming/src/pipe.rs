@@ -216,9 +216,9 @@ mod tests {
         assert_eq!(text, "hello");
 
         let (sender, mut input) = super::input();
-        sender.send(Bytes::from_static(b"hel")).await;
+        sender.send(Bytes::from_static(b"half")).await;
         sender.reset();
-        assert_eq!(input.chunk().await.expect("first").as_deref(), Some(&b"hel"[..]));
+        assert_eq!(input.chunk().await.expect("first").as_deref(), Some(&b"half"[..]));
         assert_eq!(input.chunk().await.expect_err("reset").kind(), io::ErrorKind::ConnectionReset);
     }
 
