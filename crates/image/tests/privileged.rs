@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cricket_image::{Image, ImageStore};
-use cricket_model::{ContainerId, ErrorKind, Kinded};
+use cricket_model::{ContainerId, ErrorKind, IdMaps, IdRange, Kinded};
 use support::{Registry, eventually, image, layer, names};
 
 /// A container whose mount goes when the test ends, however it ends.
@@ -20,9 +20,13 @@ struct Mounted {
 
 impl Mounted {
     async fn new(store: &ImageStore, dir: &Path, image: &Image) -> Self {
+        Self::with(store, dir, image, None).await
+    }
+
+    async fn with(store: &ImageStore, dir: &Path, image: &Image, maps: Option<IdMaps>) -> Self {
         let id = ContainerId::generate();
         let target = dir.join("state").join(id.short());
-        store.create_rootfs(&id, image).await.unwrap();
+        store.create_rootfs(&id, image, maps).await.unwrap();
         let mounted = Self { store: store.clone(), id, target };
         mounted.mount().await;
         mounted
@@ -118,7 +122,7 @@ async fn a_pair_is_mounted_once_and_removal_is_idempotent() {
     let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
     let (store, image) = pulled(dir.path(), &registry, &[layer(&[("a", "a")])]).await;
     let c = Mounted::new(&store, dir.path(), &image).await;
-    store.create_rootfs(&c.id, &image).await.unwrap();
+    store.create_rootfs(&c.id, &image, None).await.unwrap();
     std::fs::write(c.at("written"), "x").unwrap();
     rustix::mount::unmount(&c.target, rustix::mount::UnmountFlags::empty()).unwrap();
     c.mount().await;
@@ -135,6 +139,34 @@ async fn a_pair_is_mounted_once_and_removal_is_idempotent() {
     .await;
     let error = store.mount_rootfs(&c.id, &c.target).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_namespaces_root_file_system_has_its_ids() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let layers = [layer(&[("./", "755"), ("a", "a"), ("data/", "1777"), ("data/b", "b")])];
+    let (store, image) = pulled(dir.path(), &registry, &layers).await;
+    store.try_mapping().await.unwrap();
+    eventually("the try to leave nothing", || names(dir.path(), "staging").is_empty()).await;
+    let range = |outside| IdRange { inside: 0, outside, length: 65_536 };
+    let maps = Some(IdMaps { users: range(200_000), groups: range(300_000) });
+    let mapped = Mounted::with(&store, dir.path(), &image, maps).await;
+    let plain = Mounted::new(&store, dir.path(), &image).await;
+    let owner = |c: &Mounted, path: &str| c.at(path).metadata().map(|m| (m.uid(), m.gid())).unwrap();
+    for path in ["", "a", "data", "data/b"] {
+        assert_eq!((owner(&mapped, path), owner(&plain, path)), ((200_000, 300_000), (0, 0)), "{path}");
+    }
+    let volume = dir.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    store.copy_up_volume(&mapped.target, "/data", &volume).await.unwrap();
+    let copied = |path: &str| volume.join(path).metadata().map(|m| (m.uid(), m.gid(), m.mode() & 0o7777)).unwrap();
+    assert_eq!((copied("").0, copied("").2, copied("b").1), (200_000, 0o1777, 300_000));
+    // Mounted again after a restart of the store, its IDs are the same.
+    rustix::mount::unmount(&mapped.target, rustix::mount::UnmountFlags::empty()).unwrap();
+    mapped.mount().await;
+    assert_eq!(owner(&mapped, "data/b"), (200_000, 300_000));
+    mapped.remove().await;
+    plain.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,6 +55,8 @@ pub struct NamespacePaths {
     pub uts: Option<PathBuf>,
     /// The PID namespace to join: the pod's for `POD`, the target container's for `TARGET`.
     pub pid: Option<PathBuf>,
+    /// The pod's user namespace; needed where the pod has one of its own.
+    pub user: Option<PathBuf>,
 }
 
 /// Kind of a device node.
@@ -116,6 +118,8 @@ pub struct HostFacts {
     pub hugepage_sizes: Vec<String>,
     /// Memory cgroups account swap.
     pub swap_accounting: bool,
+    /// The kernel can change whole trees of mounts, and map their IDs (mount_setattr(2), Linux 5.12).
+    pub mount_attributes: bool,
     /// The kernel's release (`uname -r`), for seccomp rules that only newer kernels get.
     pub kernel: (u32, u32),
 }
@@ -142,6 +146,8 @@ pub struct SpecOptions {
     pub default_capabilities: Option<Vec<String>>,
     /// The handler can make mounts recursively read-only.
     pub recursive_read_only: bool,
+    /// The handler can map the IDs of mounts.
+    pub mapped_mounts: bool,
 }
 
 /// Kind of what a host path leads to, links followed.

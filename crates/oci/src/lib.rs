@@ -36,6 +36,7 @@ mod signal;
 mod spec;
 mod sysctl;
 mod user;
+mod userns;
 mod validate;
 
 pub use caps::DEFAULT as DEFAULT_CAPABILITIES;
@@ -46,6 +47,7 @@ pub use input::{
     PathKind, Propagation, SandboxFiles, SpecOptions,
 };
 pub use mounts::image_volumes;
+pub use namespaces::sandbox_user_namespace;
 pub use oci_spec;
 pub use output::{ContainerSpec, ResolvedUser};
 pub use resources::{linux_resources, merge_update};

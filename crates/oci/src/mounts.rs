@@ -11,6 +11,7 @@ use oci_spec::runtime::Mount;
 use crate::error::{Error, Result, shown};
 use crate::input::{ContainerInput, ImageDefaults, PathKind, Propagation};
 use crate::paths::{check, clean_absolute, depth};
+use crate::userns;
 
 /// More mounts than any pod has.
 const MAX_MOUNTS: usize = 4096;
@@ -136,8 +137,9 @@ fn bind_of_request(input: &ContainerInput<'_>, index: usize, mount: &v1::Mount, 
     if !mount.image_sub_path.is_empty() {
         return Err(Error::invalid(field("image_sub_path"), "is given without an image"));
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::unsupported(field("uid_mappings"), "mounts cannot be id-mapped"));
+    let maps = userns::of_mount(&format!("mounts[{index}]"), mount)?;
+    if maps.is_some() {
+        able(input, input.handler.mapped_mounts, &field("uid_mappings"), "map the IDs of mounts")?;
     }
     let source = clean_host(&field("host_path"), &mount.host_path)?;
     match input.mounts.kind(&source) {
@@ -182,7 +184,21 @@ fn bind_of_request(input: &ContainerInput<'_>, index: usize, mount: &v1::Mount, 
             }
         }
     }
-    Ok(bind(&destination, &source, &options))
+    let mut mount = bind(&destination, &source, &options);
+    if let Some(maps) = maps {
+        let (users, groups) = userns::mappings(maps)?;
+        mount.set_uid_mappings(Some(users)).set_gid_mappings(Some(groups));
+    }
+    Ok(mount)
+}
+
+/// Refuses what takes mount_setattr(2) where the handler or the kernel does not have it.
+fn able(input: &ContainerInput<'_>, handler: bool, field: &str, what: &str) -> Result<()> {
+    match (handler, input.host.mount_attributes) {
+        (false, _) => Err(Error::unsupported(field, format!("the handler cannot {what}"))),
+        (true, false) => Err(Error::host(field, format!("the kernel cannot {what}"))),
+        (true, true) => Ok(()),
+    }
 }
 
 /// Host paths are followed as they are, `..` included: a link in the middle gives it a meaning that text has not.
@@ -209,9 +225,7 @@ fn recursive_read_only(
     if propagation != v1::MountPropagation::PropagationPrivate {
         return Err(Error::invalid(field, "needs private propagation"));
     }
-    if !input.handler.recursive_read_only {
-        return Err(Error::unsupported(field, "the handler cannot make mounts recursively read-only"));
-    }
+    able(input, input.handler.recursive_read_only, field, "make mounts recursively read-only")?;
     Ok(Some("rro"))
 }
 

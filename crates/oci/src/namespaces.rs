@@ -1,11 +1,13 @@
 //! The namespaces of a container. Network and IPC are the sandbox's, UTS goes with the network, the mount namespace is
-//! always new; the PID namespace is the container's own choice.
+//! always new; the PID namespace is the container's own choice. A user namespace is the sandbox's, and all others are its.
 
 use cricket_cri_api::v1;
+use cricket_model::IdMaps;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
 use crate::error::{Error, Result};
 use crate::input::ContainerInput;
+use crate::userns;
 use v1::NamespaceMode;
 
 const CONTAINER: &str = "linux.security_context.namespace_options";
@@ -20,12 +22,15 @@ pub(crate) struct Modes {
     pub pid: NamespaceMode,
     /// `ipc`.
     pub ipc: NamespaceMode,
+    /// `userns_options`; `None` means the host's user namespace.
+    pub user: Option<IdMaps>,
 }
 
 /// Checks a set of options; none given means every namespace is the pod's.
 pub(crate) fn modes(field: &str, options: Option<&v1::NamespaceOption>) -> Result<Modes> {
     let Some(options) = options else {
-        return Ok(Modes { network: NamespaceMode::Pod, pid: NamespaceMode::Pod, ipc: NamespaceMode::Pod });
+        let pod = NamespaceMode::Pod;
+        return Ok(Modes { network: pod, pid: pod, ipc: pod, user: None });
     };
     let mode = |name: &str, value: i32| {
         let field = format!("{field}.{name}");
@@ -36,26 +41,42 @@ pub(crate) fn modes(field: &str, options: Option<&v1::NamespaceOption>) -> Resul
         }
         Ok(mode)
     };
-    if let Some(user) = &options.userns_options {
-        let field = format!("{field}.userns_options");
-        match NamespaceMode::try_from(user.mode) {
-            Ok(NamespaceMode::Node) if user.uids.is_empty() && user.gids.is_empty() => {}
-            Ok(NamespaceMode::Node) => return Err(Error::invalid(field, "has mappings for the host's user namespace")),
-            Ok(NamespaceMode::Pod) => return Err(Error::unsupported(field, "user namespaces are not implemented")),
-            _ => return Err(Error::invalid(field, format!("{} is not a mode of user namespaces", user.mode))),
-        }
-    }
     Ok(Modes {
         network: mode("network", options.network)?,
         pid: mode("pid", options.pid)?,
         ipc: mode("ipc", options.ipc)?,
+        user: userns::of_options(field, Some(options))?,
     })
 }
 
 /// The modes of a sandbox.
 pub(crate) fn sandbox_modes(sandbox: &v1::PodSandboxConfig) -> Result<Modes> {
     let context = sandbox.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-    modes(SANDBOX, context.and_then(|context| context.namespace_options.as_ref()))
+    let modes = modes(SANDBOX, context.and_then(|context| context.namespace_options.as_ref()))?;
+    if modes.user.is_some() {
+        // What is the host's belongs to the host's root, which the pod is not to be.
+        let with = "cannot go with a user namespace of the pod's own";
+        if context.is_some_and(|context| context.privileged) {
+            return Err(Error::invalid("the sandbox's linux.security_context.privileged", with));
+        }
+        for (name, mode) in [("pid", modes.pid), ("ipc", modes.ipc)] {
+            if mode == NamespaceMode::Node {
+                return Err(Error::invalid(format!("{SANDBOX}.{name}"), format!("the host's {with}")));
+            }
+        }
+        if modes.network == NamespaceMode::Node {
+            return Err(Error::unsupported(format!("{SANDBOX}.network"), format!("the host's {with}")));
+        }
+    }
+    Ok(modes)
+}
+
+/// The IDs of a sandbox with a user namespace of its own; `None`: it has the host's.
+///
+/// # Errors
+/// When the namespace options are malformed, or contradict a user namespace.
+pub fn sandbox_user_namespace(sandbox: &v1::PodSandboxConfig) -> Result<Option<IdMaps>> {
+    Ok(sandbox_modes(sandbox)?.user)
 }
 
 /// The modes of a container, checked against its sandbox's.
@@ -70,6 +91,9 @@ pub(crate) fn container_modes(config: &v1::ContainerConfig, sandbox: &v1::PodSan
     }
     if escapes(own.ipc, pod.ipc) {
         return Err(Error::invalid(format!("{CONTAINER}.ipc"), "is the host's, and the sandbox's is not"));
+    }
+    if own.user != pod.user {
+        return Err(Error::invalid(format!("{CONTAINER}.userns_options"), "is not the same as the sandbox's"));
     }
     let target = options.map(|options| options.target_id.as_str()).unwrap_or_default();
     if own.pid == NamespaceMode::Target && target.is_empty() {
@@ -90,6 +114,10 @@ pub(crate) fn namespaces(input: &ContainerInput<'_>, privileged: bool) -> Result
         out.push(namespace);
     };
     join(LinuxNamespaceType::Mount, None);
+    if pod.user.is_some() {
+        let user = paths.user.as_ref().ok_or(Error::Missing("the sandbox's user namespace"))?;
+        join(LinuxNamespaceType::User, Some(user));
+    }
     if pod.network != NamespaceMode::Node {
         let network = paths.network.as_ref().ok_or(Error::Missing("the sandbox's network namespace"))?;
         let uts = paths.uts.as_ref().ok_or(Error::Missing("the sandbox's UTS namespace"))?;

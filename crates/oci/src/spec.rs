@@ -10,7 +10,9 @@ use crate::error::{Error, Result};
 use crate::input::ContainerInput;
 use crate::output::{ContainerSpec, ResolvedUser};
 use crate::paths::clean_absolute;
-use crate::{annotations, args, caps, devices, env, limits, mounts, namespaces, resources, seccomp, security, user};
+use crate::{
+    annotations, args, caps, devices, env, limits, mounts, namespaces, resources, seccomp, security, user, userns,
+};
 
 /// The version of the runtime specification that the result follows.
 const OCI_VERSION: &str = "1.1.0";
@@ -26,7 +28,11 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<ContainerSpec> {
     crate::validate_container(input.config, input.sandbox)?;
     let files = user::Files { passwd: input.passwd, group: input.group };
     let user = user::resolve(&context, &input.image.user, &files)?;
-    let mounted = mounts::mounts(input, context.privileged, context.readonly_rootfs)?;
+    let mut mounted = mounts::mounts(input, context.privileged, context.readonly_rootfs)?;
+    if let Some(maps) = namespaces::sandbox_user_namespace(input.sandbox)? {
+        userns::check_user(maps, &user)?;
+        userns::fit_terminals(maps, &mut mounted.mounts);
+    }
     let stop_signal = crate::stop_signal(input.config, input.image)?;
 
     let mut root = Root::default();
@@ -126,11 +132,14 @@ fn linux(
     let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().clone()).unwrap_or_default();
     let (masked, readonly) = security::hidden_paths(context)?;
 
+    let ids = namespaces::sandbox_user_namespace(input.sandbox)?.map(userns::mappings).transpose()?;
+    let (users, groups) = ids.unzip();
+
     let mut linux = Linux::default();
     linux
         .set_net_devices(None)
-        .set_uid_mappings(None)
-        .set_gid_mappings(None)
+        .set_uid_mappings(users)
+        .set_gid_mappings(groups)
         // They are the namespaces', and the sandbox has set them.
         .set_sysctl(None)
         .set_resources(Some(resources))

@@ -26,7 +26,8 @@ const IPC: [&str; 8] = [
 ];
 
 /// The sysctls of a sandbox, sorted by name, dotted: with a network of its own, low ports are open to all users and
-/// so is ping, as in containerd 2; the pod's own values override those.
+/// so is ping, as in containerd 2 (but not where the pod has a user namespace, which need not have all those groups); the
+/// pod's own values override those.
 ///
 /// # Errors
 /// A name or value that is malformed, or a name that is not private to this pod.
@@ -37,7 +38,9 @@ pub fn sandbox_sysctls(config: &v1::PodSandboxConfig) -> Result<Vec<(String, Str
     let mut out = BTreeMap::new();
     if own_network {
         out.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        out.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        if modes.user.is_none() {
+            out.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        }
     }
     let Some(linux) = &config.linux else { return Ok(out.into_iter().collect()) };
     if linux.sysctls.len() > MAX {

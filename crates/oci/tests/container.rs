@@ -80,7 +80,7 @@ fn missing_host_paths_are_to_be_made() {
 #[test]
 fn recursive_read_only_where_the_handler_has_it() {
     let mut case = Case::default();
-    case.handler.recursive_read_only = true;
+    (case.handler.recursive_read_only, case.host.mount_attributes) = (true, true);
     let mount = case.mount("/a", "/x");
     (mount.readonly, mount.recursive_read_only, mount.mount_options) = (true, true, strings(&["noexec"]));
     let spec = case.spec().unwrap().spec;

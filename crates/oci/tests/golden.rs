@@ -9,7 +9,7 @@ use std::path::Path;
 
 use cricket_cri_api::v1;
 use serde_json::Value;
-use support::{Case, strings};
+use support::{Case, ids, strings};
 
 /// Sets (capabilities) have no order in memory; files have.
 fn canonical(mut value: Value) -> Value {
@@ -43,6 +43,15 @@ fn cgroup_v1() {
     let mut case = Case::default();
     case.host.cgroup_v2 = false;
     check("cgroup_v1", &case);
+}
+
+#[test]
+fn user_namespace() {
+    let mut case = Case::default().with_ids(ids(0, 100_000, 65_536));
+    let mount = case.mount("/data", "/mnt/data");
+    (mount.uid_mappings, mount.gid_mappings) = (vec![ids(0, 100_000, 65_536)], vec![ids(0, 100_000, 65_536)]);
+    case.mount("/plain", "/mnt/plain");
+    check("user_namespace", &case);
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod support;
 use cricket_cri_api::v1;
 use cricket_model::{ErrorKind, Kinded};
 use cricket_oci::{PathKind, Propagation, validate_container, validate_sandbox};
-use support::{Case, strings};
+use support::{Case, ids, strings};
 
 /// A change to a good case, what the refusal begins with, and its kind.
 type Row = (fn(&mut Case), &'static str, ErrorKind);
@@ -76,14 +76,6 @@ fn each_names_its_field() {
             "linux.security_context.namespace_options.target_id",
             Bad,
         ),
-        (
-            |c| {
-                c.context().namespace_options.get_or_insert_default().userns_options =
-                    Some(v1::UserNamespace { mode: 0, ..Default::default() });
-            },
-            "linux.security_context.namespace_options.userns_options: not supported",
-            No,
-        ),
         (|c| c.config.cdi_devices = vec![v1::CdiDevice { name: "a/b=c".into() }], "cdi_devices", No),
         (|c| c.mount("rel", "/x").readonly = true, "mounts[0].container_path", Bad),
         (|c| c.mount("/a/..", "/x").readonly = true, "mounts[0].container_path: is the root", Bad),
@@ -101,7 +93,24 @@ fn each_names_its_field() {
         ),
         (|c| c.mount("/a", "/x").image = Some(Default::default()), "mounts[0].host_path", Bad),
         (|c| c.mount("/a", "").image = Some(Default::default()), "mounts[0].image: not supported", No),
-        (|c| c.mount("/a", "/x").uid_mappings = vec![Default::default()], "mounts[0].uid_mappings", No),
+        (|c| c.mount("/a", "/x").uid_mappings = vec![ids(0, 1, 1)], "mounts[0].gid_mappings: has 0", Bad),
+        (
+            |c| {
+                let mount = c.mount("/a", "/x");
+                (mount.uid_mappings, mount.gid_mappings) = (vec![ids(0, 1, 1)], vec![ids(0, 1, 1)]);
+            },
+            "mounts[0].uid_mappings: not supported",
+            No,
+        ),
+        (
+            |c| {
+                c.handler.mapped_mounts = true;
+                let mount = c.mount("/a", "/x");
+                (mount.uid_mappings, mount.gid_mappings) = (vec![ids(0, 1, 1)], vec![ids(0, 1, 1)]);
+            },
+            "mounts[0].uid_mappings: this host",
+            Host,
+        ),
         (
             |c| {
                 c.paths.propagations.insert("/x".into(), Propagation::Slave);

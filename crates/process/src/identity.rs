@@ -1,4 +1,4 @@
-//! User and group IDs of the calling thread. Only for processes with one thread: libc keeps no count of this.
+//! User and group IDs of the calling thread; libc, which keeps those of a process' threads the same, knows nothing of it.
 
 use rustix::thread::{Gid, Uid, set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -20,9 +20,28 @@ pub fn change(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     set_keep_capabilities(false).doing(|| "stop keeping capabilities")
 }
 
+/// Makes this the calling thread's effective user; its effective capabilities go unless that is root. For a thread that
+/// ends right after, in a process with others.
+pub fn act_as(uid: u32) -> Result<()> {
+    if uid == u32::MAX {
+        return Err(Error::invalid(format!("act as user {uid}"), "4294967295 is not an ID"));
+    }
+    set_thread_res_uid(None, Uid::from_raw(uid), None).doing(|| format!("act as user {uid}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn acts_as_another() {
+        let acting = std::thread::spawn(|| {
+            act_as(4321).expect("act");
+            rustix::process::geteuid().as_raw()
+        });
+        assert_eq!((acting.join().expect("join"), rustix::process::geteuid().as_raw()), (4321, 0));
+        assert!(act_as(u32::MAX).is_err());
+    }
 
     #[test]
     fn changes_one_thread() {

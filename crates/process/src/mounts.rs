@@ -62,14 +62,19 @@ impl MountAttributes<'_> {
 
 /// Mounts a tmpfs of at most `size` bytes on `target`: nosuid, nodev, noexec.
 pub fn tmpfs(target: &Path, size: u64, mode: u32) -> Result<()> {
+    tmpfs_of(target, size, mode, (0, 0))
+}
+
+fn tmpfs_of(target: &Path, size: u64, mode: u32, (uid, gid): (u32, u32)) -> Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let data = CString::new(format!("mode={mode:o},size={size}")).map_err(io::Error::from).doing(|| "mount tmpfs")?;
+    let data = CString::new(format!("mode={mode:o},size={size},uid={uid},gid={gid}"));
+    let data = data.map_err(io::Error::from).doing(|| "mount tmpfs")?;
     mount("tmpfs", target, "tmpfs", flags, data.as_c_str()).doing(|| format!("mount a tmpfs on {}", target.display()))
 }
 
-/// A pod's `/dev/shm`: a tmpfs of 64 MiB, mode 1777.
-pub fn shm(target: &Path) -> Result<()> {
-    tmpfs(target, 64 * 1024 * 1024, 0o1777)
+/// A pod's `/dev/shm`: a tmpfs of 64 MiB, mode 1777, that belongs to this user and group.
+pub fn shm(target: &Path, owner: (u32, u32)) -> Result<()> {
+    tmpfs_of(target, 64 * 1024 * 1024, 0o1777, owner)
 }
 
 /// Mounts `source` on `target` as well, without what is mounted below it.
@@ -154,7 +159,7 @@ mod tests {
         std::fs::create_dir(&shm_path).expect("mkdir");
         std::fs::create_dir(&other).expect("mkdir");
         assert!(!is_mount_point(&shm_path).expect("look"));
-        shm(&shm_path).expect("mount");
+        shm(&shm_path, (5, 6)).expect("mount");
         assert!(is_mount_point(&shm_path).expect("look"));
         let stat = rustix::fs::statvfs(&shm_path).expect("statvfs");
         assert_eq!(stat.f_blocks * stat.f_frsize, 64 * 1024 * 1024);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::error::{Doing, Error, Result, check};
@@ -115,14 +116,40 @@ pub fn make<T: Send>(kinds: Kinds, setup: impl FnOnce() -> Result<T> + Send) -> 
 
 /// Runs `work` on a thread that has joined the namespace `fd` (network, IPC, UTS or cgroup); the thread ends with it.
 pub fn inside<T: Send>(fd: impl AsFd + Sync, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    inside_all([fd], work)
+}
+
+/// Runs `work` on a thread that has joined all of these, in their order; the thread ends with it.
+pub fn inside_all<T: Send, F: AsFd + Sync>(
+    fds: impl IntoIterator<Item = F>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let fds: Vec<F> = fds.into_iter().collect();
     std::thread::scope(|scope| {
-        let fd = &fd;
+        let fds = &fds;
         let run = move || {
-            join(fd)?;
+            fds.iter().try_for_each(join)?;
             work()
         };
         let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, run);
         let thread = thread.doing(|| "start a thread")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs `work` on a thread with a mount namespace of its own, a copy of the caller's: what it mounts by path nobody else
+/// sees, and all of that is gone with the thread. Detached mounts that it returns stay.
+pub fn with_private_mounts<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let action = || "make a mount namespace";
+    let run = || {
+        // SAFETY: the thread gets a copy of root and working directory, and ends right after.
+        unsafe { unshare_unsafe(UnshareFlags::FS | UnshareFlags::NEWNS) }.doing(action)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).doing(action)?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mounts".into()).spawn_scoped(scope, run).doing(action)?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -6,30 +6,32 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::{Doing, Error, Result, check};
+use crate::namespaces::Kinds;
 
-/// IDs that follow one another: a line of a `uid_map` or `gid_map`, see user_namespaces(7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Range {
-    /// The first one inside.
-    pub inside: u32,
-    /// What that is to the caller.
-    pub outside: u32,
-    /// How many.
-    pub length: u32,
-}
+pub use cricket_model::IdRange as Range;
 
 /// Makes a user namespace that maps these users and groups, and returns its descriptor. No process stays in it. Wants
 /// `CAP_SETUID`, `CAP_SETGID`, and `CAP_SYS_ADMIN` where root is mapped; the caller may have threads.
 ///
 /// A child that shares the caller's memory makes it and waits; it ends with the caller's pipe, so also with the caller.
 pub fn make(users: &[Range], groups: &[Range]) -> Result<OwnedFd> {
+    Ok(make_with(users, groups, Kinds::NONE)?.0)
+}
+
+/// The same with other namespaces (any of network, IPC, UTS, cgroup) that it owns, in the order of [`Kinds::each`].
+pub fn make_with(users: &[Range], groups: &[Range], kinds: Kinds) -> Result<(OwnedFd, Vec<(Kinds, OwnedFd)>)> {
     let action = || "make a user namespace";
+    let possible = Kinds::NET.with(Kinds::IPC).with(Kinds::UTS).with(Kinds::CGROUP);
+    if !possible.contains(kinds) {
+        return Err(Error::invalid(action(), format!("it cannot be made together with these: {kinds}")));
+    }
     let (wait, end) = io::pipe().doing(action)?;
     let mut ends: [c_int; 2] = [wait.as_raw_fd(), end.as_raw_fd()];
     let mut stack = vec![0_u128; STACK / 16];
     let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     // No exit signal: nobody else is told of this child, and only `__WALL` waits for it.
-    let flags = libc::CLONE_VM | libc::CLONE_NEWUSER;
+    // The kernel makes the user namespace before the others, which so belong to it (clone(2)).
+    let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | kinds.bits();
     // SAFETY: signal sets are plain data that sigfillset and pthread_sigmask initialise.
     let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
     // SAFETY: both sets are valid. The child inherits the mask, so that no handler of ours runs in it.
@@ -45,8 +47,12 @@ pub fn make(users: &[Range], groups: &[Range]) -> Result<OwnedFd> {
     let made = (|| {
         write_map(pid, "uid_map", users)?;
         write_map(pid, "gid_map", groups)?;
-        let path = format!("/proc/{pid}/ns/user");
-        Ok(File::open(&path).doing(|| format!("open {path}"))?.into())
+        let open = |name: &str| -> Result<OwnedFd> {
+            let path = format!("/proc/{pid}/ns/{name}");
+            Ok(File::open(&path).doing(|| format!("open {path}"))?.into())
+        };
+        let others = kinds.each().map(|(kind, name)| Ok((kind, open(name)?))).collect::<Result<_>>()?;
+        Ok((open("user")?, others))
     })();
     drop(end);
     // SAFETY: no status is asked for. Whoever reaps all children may have taken it: then it has ended as well.
@@ -134,6 +140,33 @@ mod tests {
         let bad = Range { inside: 0, outside: 0, length: 0 };
         assert!(make(&[bad], &[bad]).is_err());
     }
+
+    #[test]
+    fn others_belong_to_it() {
+        let range = Range { inside: 0, outside: 200_000, length: 65_536 };
+        let kinds = Kinds::NET.with(Kinds::UTS).with(Kinds::IPC);
+        let (user, others) = make_with(&[range], &[range], kinds).expect("make");
+        let made: Vec<_> = others.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(made, [Kinds::IPC, Kinds::UTS, Kinds::NET]);
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("stat").st_ino;
+        for (kind, fd) in &others {
+            // SAFETY: an open descriptor; the request takes no argument and returns a new descriptor (ioctl_nsfs(2)).
+            let owner = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_USERNS) };
+            assert!(owner >= 0, "{kind}: {}", io::Error::last_os_error());
+            // SAFETY: it is new and nobody else's.
+            let owner = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(owner) };
+            assert_eq!(inode(&owner), inode(&user), "{kind}");
+        }
+        crate::namespaces::inside_all(others.iter().map(|(_, fd)| fd), || {
+            crate::namespaces::set_hostname("owned")?;
+            crate::namespaces::loopback_up()
+        })
+        .expect("set up");
+        assert!(make_with(&[range], &[range], Kinds::PID).is_err());
+    }
+
+    /// `_IO(0xb7, 1)` of linux/nsfs.h.
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
 
     #[test]
     fn maps() {

@@ -47,6 +47,7 @@ pub(crate) async fn open(config: ImageStoreConfig, records: Store) -> Result<Arc
         pulls: super::flight::Flights::default(),
         fetches: super::flight::Flights::default(),
         collect: Arc::new(Notify::new()),
+        mapping: std::sync::OnceLock::new(),
     });
     for (key, record) in images {
         let shown = key.parse::<Digest>().map_err(|e| Error::BadImage { what: key.clone(), detail: e.to_string() });

@@ -8,6 +8,7 @@ mod flight;
 mod gc;
 mod import;
 mod layers;
+mod mapped;
 mod overlay;
 mod pull;
 mod record;
@@ -20,10 +21,10 @@ mod verify;
 mod volume;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use cricket_model::{ContainerId, Digest};
+use cricket_model::{ContainerId, Digest, IdMaps};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::registry::Registry;
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     fetches: flight::Flights<(Digest, Digest), ()>,
     /// Something may have become unreferenced.
     collect: Arc<Notify>,
+    /// How root file systems with mapped IDs are mounted here, once that was tried.
+    mapping: OnceLock<mapped::Layers>,
 }
 
 impl Inner {
@@ -170,12 +173,22 @@ impl ImageStore {
     }
 
     /// Records which layers the container uses and makes its writable directories. A layer that is
-    /// gone is fetched again. Repeating it with the same image is no error.
+    /// gone is fetched again. Repeating it with the same image is no error. `maps`: the image's IDs
+    /// are those of a user namespace, and are so mapped when it is mounted.
     ///
     /// # Errors
     /// When a layer cannot be had or the disk is full.
-    pub async fn create_rootfs(&self, container: &ContainerId, image: &Image) -> Result<()> {
-        self.0.create_rootfs(container, image).await
+    pub async fn create_rootfs(&self, container: &ContainerId, image: &Image, maps: Option<IdMaps>) -> Result<()> {
+        self.0.create_rootfs(container, image, maps).await
+    }
+
+    /// Tries whether root file systems can have mapped IDs here: the kernel, and the file system that the layers are
+    /// on, have to be able to.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn try_mapping(&self) -> Result<()> {
+        self.0.mapping().await.map(drop)
     }
 
     /// Mounts the container's root filesystem at `target`, which is made if it is missing.

@@ -22,7 +22,7 @@ const MAX_VALUE: usize = 255;
 const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")];
 
 /// What a root filesystem is made of; the topmost lower directory first.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Overlay<'a> {
     pub(crate) lowers: &'a [PathBuf],
     pub(crate) upper: &'a Path,

@@ -5,21 +5,21 @@
 //! the `work` directory that it makes) tells a used one.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cricket_model::{ContainerId, Digest};
+use cricket_model::{ContainerId, Digest, IdMaps};
 use cricket_process::fault::point;
 use serde::{Deserialize, Serialize};
 
 use super::chain::copy_attributes;
-use super::dirs::{Dirs, delete_later, names};
+use super::dirs::{Dirs, Staged, delete_later, names};
 use super::layers::Origin;
 use super::overlay::{self, Overlay, Way};
 use super::record::LayerRef;
 use super::usage::Cached;
-use super::{Inner, blocking};
+use super::{Inner, blocking, mapped};
 use crate::image::chain_ids;
 use crate::reference::Reference;
 use crate::{Error, Image, Result};
@@ -36,6 +36,9 @@ pub(crate) struct RootfsRecord {
     pub(crate) lowers: Vec<PathBuf>,
     /// The one that gives the root directory its metadata.
     pub(crate) root: Option<PathBuf>,
+    /// How the image's IDs are the host's, where they are not the same.
+    #[serde(default)]
+    pub(crate) maps: Option<IdMaps>,
 }
 
 /// A container here.
@@ -67,7 +70,12 @@ pub(crate) fn load(dirs: &Dirs) -> Result<HashMap<ContainerId, Rootfs>> {
 }
 
 impl Inner {
-    pub(crate) async fn create_rootfs(self: &Arc<Self>, container: &ContainerId, image: &Image) -> Result<()> {
+    pub(crate) async fn create_rootfs(
+        self: &Arc<Self>,
+        container: &ContainerId,
+        image: &Image,
+        maps: Option<IdMaps>,
+    ) -> Result<()> {
         let chain = chain_ids(&image.diff_ids);
         let _lease = self.state().lease(image.diff_ids.iter().chain(&chain));
         if let Some(existing) = self.state().containers.get(container).map(|c| c.record.clone()) {
@@ -92,7 +100,7 @@ impl Inner {
             Some(fixups) => fixups,
             None => self.ensure_chain(&image.diff_ids).await?,
         };
-        let record = self.plan(image, &chain, chains.into_iter().collect())?;
+        let record = RootfsRecord { maps, ..self.plan(image, &chain, chains.into_iter().collect())? };
         let (dirs, id, plan) = (self.dirs.clone(), container.clone(), record.clone());
         blocking("make a root filesystem", move || make(&dirs, &id, &plan)).await?;
         let rootfs = Rootfs { record: Arc::new(record), usage: Cached::default() };
@@ -142,24 +150,46 @@ impl Inner {
         if lowers.is_empty() {
             lowers.push(PathBuf::from("empty"));
         }
-        Ok(RootfsRecord { image: image.id.clone(), layers: image.diff_ids.clone(), chains, lowers, root })
+        let layers = image.diff_ids.clone();
+        Ok(RootfsRecord { image: image.id.clone(), layers, chains, lowers, root, maps: None })
     }
 
     pub(crate) async fn mount_rootfs(&self, container: &ContainerId, target: &Path) -> Result<()> {
         let found = self.state().containers.get(container).map(|c| c.record.clone());
         let record = found.ok_or_else(|| Error::NoRootfs { container: container.clone() })?;
+        let mapping = match record.maps {
+            Some(maps) => Some((maps, self.mapping().await?)),
+            None => None,
+        };
         let (dirs, container, target) = (self.dirs.clone(), container.clone(), target.to_owned());
         let used = blocking("mount a root filesystem", move || {
             std::fs::create_dir_all(&target).map_err(|e| Error::io("make", &target, e))?;
             let (pair, used) = fresh_pair(&dirs, &container, &record)?;
             let lowers: Vec<PathBuf> = record.lowers.iter().map(|l| dirs.base.join(l)).collect();
             let overlay = Overlay { lowers: &lowers, upper: &pair.join("upper"), work: &pair.join("work") };
-            overlay::mount_at(&overlay, &target, Way::Best)?;
+            match mapping {
+                Some((maps, layers)) => mapped::mount_at(&overlay, &target, maps, layers)?,
+                None => overlay::mount_at(&overlay, &target, Way::Best)?,
+            }
             used.iter().map(|path| dirs.discard(path)).collect::<Result<Vec<_>>>()
         })
         .await?;
         used.into_iter().flatten().for_each(delete_later);
         Ok(())
+    }
+
+    /// How root file systems with mapped IDs are mounted here.
+    pub(crate) async fn mapping(&self) -> Result<mapped::Layers> {
+        if let Some(layers) = self.mapping.get() {
+            return Ok(*layers);
+        }
+        let dirs = self.dirs.clone();
+        let found = blocking("try to map IDs", move || {
+            let scratch = Staged::create(dirs.staging())?;
+            mapped::probe(scratch.path(), &dirs.base.join("empty"))
+        });
+        let found = found.await?;
+        Ok(*self.mapping.get_or_init(|| found))
     }
 
     pub(crate) async fn remove_rootfs(&self, container: &ContainerId, target: Option<&Path>) -> Result<()> {
@@ -191,7 +221,7 @@ impl Inner {
 
 /// The container's directory with its record, whole or not at all: made in staging, renamed.
 fn make(dirs: &Dirs, container: &ContainerId, record: &RootfsRecord) -> Result<()> {
-    let staged = super::dirs::Staged::create(dirs.staging())?;
+    let staged = Staged::create(dirs.staging())?;
     let path = staged.path().join("rootfs.json");
     let text = serde_json::to_vec(record).map_err(|e| Error::io("encode", &path, std::io::Error::other(e)))?;
     std::fs::write(&path, text).map_err(|e| Error::io("write", &path, e))?;
@@ -214,10 +244,19 @@ fn make_pair(dirs: &Dirs, pair: &Path, record: &RootfsRecord) -> Result<()> {
     }
     match &record.root {
         // The mount's root has the upper directory's metadata.
-        Some(root) => copy_attributes(&dirs.base.join(root), &upper),
+        Some(root) => copy_attributes(&dirs.base.join(root), &upper)?,
         None => std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(0o755))
-            .map_err(|e| Error::io("change the mode of", &upper, e)),
+            .map_err(|e| Error::io("change the mode of", &upper, e))?,
     }
+    let Some(maps) = record.maps else { return Ok(()) };
+    // Nothing maps this directory: its owner is the host's.
+    let owner = std::fs::metadata(&upper).map_err(|e| Error::io("look up", &upper, e))?;
+    let owner = maps.outside(owner.uid(), owner.gid()).or_else(|| maps.outside(0, 0));
+    let (user, group) = owner.ok_or_else(|| Error::BadImage {
+        what: pair.display().to_string(),
+        detail: "the user namespace has no root".to_owned(),
+    })?;
+    std::os::unix::fs::chown(&upper, Some(user), Some(group)).map_err(|e| Error::io("change the owner of", &upper, e))
 }
 
 /// A pair that was never mounted, and those that were.

@@ -41,6 +41,11 @@ pub fn strings(items: &[&str]) -> Vec<String> {
     items.iter().map(|item| (*item).to_owned()).collect()
 }
 
+/// A mapping as kubelets give it.
+pub fn ids(container_id: u32, host_id: u32, length: u32) -> v1::IdMapping {
+    v1::IdMapping { container_id, host_id, length }
+}
+
 /// The parts that an input borrows.
 pub struct Case {
     pub id: ContainerId,
@@ -121,6 +126,7 @@ impl Default for Case {
                 ipc: Some("/proc/7/ns/ipc".into()),
                 uts: Some("/proc/7/ns/uts".into()),
                 pid: None,
+                user: None,
             },
             host: HostFacts {
                 cgroup_v2: true,
@@ -154,6 +160,16 @@ impl Case {
     pub fn privileged(mut self) -> Self {
         self.context().privileged = true;
         self.pod_context().privileged = true;
+        self
+    }
+
+    /// A pod with these IDs, and a handler and a kernel for it.
+    pub fn with_ids(mut self, ids: v1::IdMapping) -> Self {
+        let user = v1::UserNamespace { mode: v1::NamespaceMode::Pod as i32, uids: vec![ids], gids: vec![ids] };
+        self.context().namespace_options.get_or_insert_default().userns_options = Some(user.clone());
+        self.pod_context().namespace_options.get_or_insert_default().userns_options = Some(user);
+        self.namespaces.user = Some("/proc/7/ns/user".into());
+        (self.handler.mapped_mounts, self.host.mount_attributes) = (true, true);
         self
     }
 
