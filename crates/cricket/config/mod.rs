@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariants: whatever is set is either used or listed; containerd's directories, addresses and default handler are
-//! never used, so that reading a living containerd's file touches nothing of containerd's.
+//! never used, so that reading a living containerd's file touches nothing of containerd's. NRI's socket is the plugins'
+//! address rather than containerd's: it is used unless somebody listens on it.
 
 mod cni;
 mod duration;
@@ -15,6 +16,7 @@ mod file;
 mod handlers;
 mod images;
 mod node;
+mod nri;
 mod own;
 mod print;
 mod reader;
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) images: Images,
     /// The streaming server.
     pub(crate) streaming: cricket_streaming::Config,
+    /// Plugins of the Node Resource Interface.
+    pub(crate) nri: cricket_nri::Config,
     /// Handlers.
     pub(crate) handlers: Vec<HandlerConfig>,
     /// Files that were read, in the order in which they count.
@@ -102,6 +106,7 @@ impl Config {
         let cni = cni::read(&mut reader)?;
         let images = images::read(&mut reader)?;
         let streaming = streaming::read(&mut reader)?;
+        let nri = nri::read(&mut reader)?;
         let handlers = handlers::read(&mut reader)?;
         let (shown, rest) = reader.finish();
         let unsupported = rest.into_iter().map(|(place, value)| Unsupported {
@@ -109,7 +114,18 @@ impl Config {
             reason: reason(&place.key),
             place,
         });
-        Ok(Self { own, runtime, cni, images, streaming, handlers, files, unsupported: unsupported.collect(), shown })
+        Ok(Self {
+            own,
+            runtime,
+            cni,
+            images,
+            streaming,
+            nri,
+            handlers,
+            files,
+            unsupported: unsupported.collect(),
+            shown,
+        })
     }
 
     /// Where network namespaces are pinned.

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cricket_runtime::handlers::CgroupDriver;
+
 use super::duration::GoDuration;
 use super::error::Result;
 use super::reader::Reader;
@@ -51,6 +53,8 @@ pub(crate) struct Own {
     pub(crate) default_handler: String,
     /// Where cricket-monitor, cricket-launch and cricket-exec are; `None`: beside cricket, else in /usr/libexec/cricket.
     pub(crate) helpers_dir: Option<PathBuf>,
+    /// Who makes control groups.
+    pub(crate) cgroup_driver: CgroupDriver,
     /// Where network namespaces are pinned; `None`: the usual place.
     pub(crate) netns_dir: Option<PathBuf>,
     /// What is logged: a level, or tracing's directives (`info,cricket_image=debug`).
@@ -85,6 +89,7 @@ pub(super) fn read(reader: &mut Reader, flags: &Flags) -> Result<Own> {
         admin_address,
         default_handler: r.setting(&TABLE, "default_handler", String::new())?,
         helpers_dir: r.optional(&TABLE, "helpers_dir")?,
+        cgroup_driver: driver(r)?,
         netns_dir: r.optional(&TABLE, "netns_dir")?,
         log_level: log_level(r, flags)?,
         log_format: log_format(r, flags)?,
@@ -104,7 +109,6 @@ pub(super) fn read(reader: &mut Reader, flags: &Flags) -> Result<Own> {
             absolute(r, key, path)?;
         }
     }
-    driver(r)?;
     r.deny_rest(&TABLE)?;
     Ok(own)
 }
@@ -134,13 +138,13 @@ fn plain(path: &Path) -> PathBuf {
     path.to_str().and_then(|p| p.strip_prefix("unix://")).map_or_else(|| path.to_owned(), PathBuf::from)
 }
 
-/// Only one driver is there yet; the key exists so that a node can say which it relies on.
-fn driver(r: &mut Reader) -> Result<()> {
+/// Who makes control groups; the kubelet asks for it with RuntimeConfig.
+fn driver(r: &mut Reader) -> Result<CgroupDriver> {
     let driver = r.setting(&TABLE, "cgroup_driver", "cgroupfs".to_owned())?;
     match driver.as_str() {
-        "cgroupfs" => Ok(()),
-        "systemd" => Err(r.wrong(&TABLE, "cgroup_driver", "this version has no systemd driver, only \"cgroupfs\"")),
-        other => Err(r.wrong(&TABLE, "cgroup_driver", format_args!("{other:?}: want \"cgroupfs\""))),
+        "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
+        "systemd" => Ok(CgroupDriver::Systemd),
+        other => Err(r.wrong(&TABLE, "cgroup_driver", format_args!("{other:?}: want \"cgroupfs\" or \"systemd\""))),
     }
 }
 

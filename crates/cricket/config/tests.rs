@@ -181,7 +181,7 @@ fn wrong_values_name_line_and_key() {
         ("[plugins.'io.cricket.v1']\nroot = 7\n", ":2", "root"),
         ("[plugins.'io.cricket.v1']\nstate = 'run'\n", ":2", "state"),
         ("[plugins.'io.cricket.v1']\n\nlog_format = 'xml'\n", ":3", "log_format"),
-        ("[plugins.'io.cricket.v1']\ncgroup_driver = 'systemd'\n", ":2", "cgroup_driver"),
+        ("[plugins.'io.cricket.v1']\ncgroup_driver = 'Systemd'\n", ":2", "cgroup_driver"),
         ("[plugins.'io.cricket.v1']\ncni_plugin_timeout = '1 fortnight'\n", ":2", "cni_plugin_timeout"),
         ("[plugins.'io.containerd.cri.v1.runtime']\nunset_seccomp_profile = 'x'\n", ":2", "unset_seccomp_profile"),
         ("[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = '/x'\n", ":2", "bin_dirs"),
@@ -310,6 +310,28 @@ fn the_streaming_servers_table_is_read_in_every_layout() {
         let error = table(wrong).expect_err(wrong).to_string();
         assert!(error.contains("config.toml:"), "{error}");
     }
+}
+
+#[test]
+fn the_table_of_nri_is_containerds() {
+    let table = |text: &str| {
+        Node::new(&format!("version = 3\n[plugins.'io.containerd.nri.v1.nri']\n{text}")).load().map(|c| c.nri)
+    };
+    let default = cricket_nri::Config::default();
+    assert_eq!(table("").expect("valid"), default);
+    // What stands for the default in containerd.
+    assert_eq!(table("socket_path = ''\nplugin_request_timeout = '0s'").expect("valid"), default);
+    let set = "disable = true\nsocket_path = '/s'\nplugin_path = '/p'\nplugin_config_path = '/c'\n\
+               plugin_registration_timeout = '7s'\nplugin_request_timeout = '250ms'\ndisable_connections = true\n\
+               [plugins.'io.containerd.nri.v1.nri'.default_validator]\nenable = true\n\
+               reject_sysctl_adjustment = true\nrequired_plugins = ['a']";
+    let nri = table(set).expect("valid");
+    assert!(nri.disable && nri.disable_connections && nri.validator.enable && nri.validator.reject_sysctl_adjustment);
+    assert_eq!([nri.socket_path, nri.plugin_path, nri.plugin_config_path], ["/s", "/p", "/c"].map(PathBuf::from));
+    let timeouts = (nri.plugin_registration_timeout, nri.plugin_request_timeout);
+    assert_eq!(timeouts, (Duration::from_secs(7), Duration::from_millis(250)));
+    assert_eq!(nri.validator.required_plugins, ["a"]);
+    assert!(table("plugin_request_timeout = 2").is_err());
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cricket_cgroup::Hierarchies;
+use cricket_cgroup::systemd::Systemd;
+use cricket_cgroup::{Hierarchies, Version};
 use cricket_cni::{Cni, CniConfig, HandlerNetworks};
 use cricket_image::{ImageStore, ImageStoreConfig};
-use cricket_pod::{Host, PodsConfig, Shared};
+use cricket_pod::{Cgroups, Host, Nri, PodsConfig, Shared};
 use cricket_runtime::handlers::{CgroupDriver, Handlers};
 use cricket_runtime::monitor::Helpers;
 use cricket_server::{CniTemplate, ServiceConfig};
@@ -37,6 +38,10 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
     }
     let store = Store::open(layout::records(&config.own.root))?;
     let images = ImageStore::open(image_config(config), store.clone()).await?;
+    let user_namespaces = images.try_mapping().await.map_err(|e| e.to_string());
+    if let Err(reason) = &user_namespaces {
+        tracing::warn!(reason, "no pods with user namespaces (hostUsers: false)");
+    }
     let cni = Cni::open_with(cni_config(config), store.clone())?;
     let handlers = handlers(config)?;
     for (name, reason) in handlers.refused() {
@@ -44,6 +49,7 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
     }
     let dir = helpers_dir(config);
     let helpers = tokio::task::spawn_blocking(move || Helpers::load(&dir)).await??;
+    let cgroups = cgroups(config.own.cgroup_driver, &hierarchies)?;
     let shared = Shared {
         config: pods_config(config),
         images,
@@ -51,13 +57,24 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
         handlers,
         helpers: Arc::new(helpers),
         hierarchies,
+        cgroups,
+        nri: Nri::new(config.nri.clone(), env!("CARGO_PKG_VERSION")),
         store,
         host,
+        user_namespaces,
         readers: Default::default(),
         started,
         events: broadcast::Sender::new(EVENTS),
     };
     Ok((shared, service_config(config)))
+}
+
+fn cgroups(driver: CgroupDriver, hierarchies: &Hierarchies) -> Fallible<Cgroups> {
+    match driver {
+        CgroupDriver::Cgroupfs => Ok(Cgroups::Cgroupfs),
+        CgroupDriver::Systemd if hierarchies.version() == Version::V2 => Ok(Cgroups::Systemd(Systemd::default())),
+        CgroupDriver::Systemd => Err("cgroup_driver = \"systemd\" needs cgroup v2, this host has v1".into()),
+    }
 }
 
 /// Loads the profile of containers that name none.
@@ -77,7 +94,7 @@ async fn default_profile() -> Option<String> {
 /// # Errors
 /// A handler that fits neither the node nor this version.
 pub(crate) fn handlers(config: &Config) -> Fallible<Handlers> {
-    Ok(Handlers::from_config(&config.handlers, &config.own.default_handler, CgroupDriver::Cgroupfs)?)
+    Ok(Handlers::from_config(&config.handlers, &config.own.default_handler, config.own.cgroup_driver)?)
 }
 
 /// How the image store is opened.

@@ -95,6 +95,8 @@ async fn serve(config: Config) -> Fallible<()> {
     let images = shared.images.clone();
     let pods = Pods::restore(shared.clone()).await?;
     tracing::info!(pods = pods.list().len(), "pods restored");
+    // Before anything can be created: plugins may have to adjust it.
+    pods.shared().nri.start(&pods).await;
     netns::watch(config.netns_dir(), pods.clone());
     let streaming = Server::start(config.streaming.clone(), Arc::new(Sessions::new(pods.clone()))).await?;
     let service = Service::new(pods, images, streaming.clone(), service_config);

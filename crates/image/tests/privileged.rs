@@ -363,3 +363,47 @@ async fn pulls_removals_and_creates_race() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_mounted_read_only_and_kept_while_its_container_is() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let (store, base) = pulled(dir.path(), &registry, &[layer(&[("a", "a")])]).await;
+    let layers =
+        [layer(&[("data/", "755"), ("data/low", "low")]), layer(&[("data/high", "high"), ("data/low", "new")])];
+    registry.push("v2", &image("two", &layers));
+    let two = store.pull("r.test/repo:v2", None).await.unwrap();
+    registry.push("v3", &image("three", &layers[..1]));
+    let one_layer = store.pull("r.test/repo:v3", None).await.unwrap();
+
+    let c = Mounted::new(&store, dir.path(), &base).await;
+    let place =
+        |name: &str| Mounted { store: store.clone(), id: c.id.clone(), target: dir.path().join("state").join(name) };
+    let (volume, single) = (place("volume"), place("single"));
+    store.mount_image(&c.id, &two, &volume.target, None).await.unwrap();
+    store.mount_image(&c.id, &one_layer, &single.target, None).await.unwrap();
+    assert_eq!(std::fs::read(volume.at("data/low")).unwrap(), b"new");
+    assert_eq!(std::fs::read(volume.at("data/high")).unwrap(), b"high");
+    assert_eq!(std::fs::read(single.at("data/low")).unwrap(), b"low");
+    for written in [volume.at("data/low"), single.at("new")] {
+        let error = std::fs::write(&written, "x").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{}", written.display());
+    }
+
+    // Neither the image's removal nor another start of the store takes the layers.
+    store.remove("r.test/repo:v2").await.unwrap();
+    store.remove("r.test/repo:v3").await.unwrap();
+    let again = registry.store(dir.path()).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(names(dir.path(), "layers").len(), 3);
+    assert_eq!(std::fs::read(volume.at("data/high")).unwrap(), b"high");
+
+    for target in [&volume.target, &single.target] {
+        again.unmount_image(target).await.unwrap();
+        again.unmount_image(target).await.unwrap();
+    }
+    assert!(!volume.at("data").exists());
+    again.remove_rootfs(&c.id, Some(&c.target)).await.unwrap();
+    eventually("the layers to go", || names(dir.path(), "layers").len() == 1).await;
+    let error = again.mount_image(&c.id, &base, &volume.target, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}

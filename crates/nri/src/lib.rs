@@ -36,6 +36,9 @@ mod unsolicited;
 mod validate;
 mod yaml;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 /// The protocol's messages, generated from `proto/nri/nri.proto`; field comments are there.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod api {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cricket_cri_api::v1;
 use cricket_oci::HostFacts;
-use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, Spec};
+use cricket_oci::oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxNamespaceType, Spec};
 
 use crate::error::{Error, Result};
 
@@ -20,6 +20,7 @@ pub(crate) const LATER: &str = "/proc/self/ns/later";
 pub(crate) struct Joined {
     pub(crate) ipc: Option<std::path::PathBuf>,
     pub(crate) uts: Option<std::path::PathBuf>,
+    pub(crate) user: Option<std::path::PathBuf>,
     /// An open namespace, which a PID that is reused cannot replace; named through this process while it is kept.
     pub(crate) pid: Option<std::sync::Arc<std::fs::File>>,
 }
@@ -62,6 +63,7 @@ pub(crate) fn join(spec: &mut Spec, joined: &Joined) -> Result<()> {
         let path = match namespace.typ() {
             LinuxNamespaceType::Ipc => &joined.ipc,
             LinuxNamespaceType::Uts => &joined.uts,
+            LinuxNamespaceType::User => &joined.user,
             LinuxNamespaceType::Pid => &pid,
             other => return Err(Error::precondition(format_args!("the pod has no {other} namespace to join"))),
         };
@@ -79,8 +81,31 @@ pub(crate) fn join(spec: &mut Spec, joined: &Joined) -> Result<()> {
 pub(crate) fn limit(spec: &mut Spec, resources: &v1::LinuxContainerResources, host: &HostFacts) -> Result<()> {
     let Some(mut linux) = spec.linux().clone() else { return Ok(()) };
     let mut wanted = cricket_oci::linux_resources(resources, host).map_err(|e| Error::from_kinded("resources", &e))?;
-    // The device rules are not the CRI's resources: they stay.
-    wanted.set_devices(linux.resources().as_ref().and_then(|r| r.devices().clone()));
+    // What is not the CRI's stays: device rules, and what plugins or the handler's base specification set.
+    if let Some(old) = linux.resources() {
+        wanted
+            .set_devices(old.devices().clone())
+            .set_pids(*old.pids())
+            .set_block_io(old.block_io().clone())
+            .set_network(old.network().clone())
+            .set_rdma(old.rdma().clone());
+        if let Some(old) = old.memory() {
+            let mut memory = (*wanted.memory()).unwrap_or_default();
+            memory
+                .set_reservation(old.reservation())
+                .set_kernel(old.kernel())
+                .set_kernel_tcp(old.kernel_tcp())
+                .set_swappiness(old.swappiness())
+                .set_disable_oom_killer(old.disable_oom_killer())
+                .set_use_hierarchy(old.use_hierarchy());
+            wanted.set_memory((memory != LinuxMemory::default()).then_some(memory));
+        }
+        if let Some(old) = old.cpu() {
+            let mut cpu = wanted.cpu().clone().unwrap_or_default();
+            cpu.set_realtime_runtime(old.realtime_runtime()).set_realtime_period(old.realtime_period());
+            wanted.set_cpu((cpu != LinuxCpu::default()).then_some(cpu));
+        }
+    }
     linux.set_resources(Some(wanted));
     spec.set_linux(Some(linux));
     Ok(())

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cricket_cgroup::{Cgroup, CgroupPath, JoinFds};
+use cricket_cgroup::{Cgroup, CgroupPath, JoinFds, Resources};
 use cricket_model::ErrorKind;
 use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use cricket_process::namespaces::Kinds;
@@ -14,12 +14,13 @@ use cricket_wire::exec_config::{
 };
 use cricket_wire::helper::FIRST_EXTRA_FD;
 
+use crate::cgroups::{self, Made};
 use crate::driver::Held;
 use crate::error::{Error, Result};
 use crate::pods::Pods;
 use crate::record::{ContainerRecord, SandboxRecord};
-use crate::sandbox::{INIT, cgroup_parent};
-use crate::shared::{Shared, blocking, brief};
+use crate::sandbox::{INIT, USER};
+use crate::shared::{Shared, brief};
 use crate::view::Live;
 
 /// Both streams of an ExecSync answer together, in bytes: the whole message has to stay under 16 MiB.
@@ -294,30 +295,33 @@ fn command_config(
     }
 }
 
-/// What the monitor has to run as the init of a shared PID namespace: in the pod's namespaces, in a cgroup of its own.
-pub(crate) async fn init_request(shared: &Arc<Shared>, sandbox: &SandboxRecord, held: &[Held]) -> Result<RunRequest> {
+/// What the monitor has to run as the init of a shared PID namespace: in the pod's namespaces, in a cgroup of its own, to be
+/// released when it runs.
+pub(crate) async fn init_request(
+    shared: &Arc<Shared>,
+    sandbox: &SandboxRecord,
+    held: &[Held],
+) -> Result<(RunRequest, Made)> {
     let mut extra = Extra::default();
-    let mut namespace_fds = Vec::new();
+    let (mut user_fd, mut namespace_fds) = (None, Vec::new());
     for namespace in held {
         let fd = namespace.fd.try_clone().map_err(|e| Error::internal("duplicate a namespace", &e))?;
-        namespace_fds.push(extra.push(fd));
+        match namespace.name.as_str() {
+            USER => user_fd = Some(extra.push(fd)),
+            _ => namespace_fds.push(extra.push(fd)),
+        }
     }
     if let Some(netns) = &sandbox.netns {
         let file =
             std::fs::File::open(netns).map_err(|e| Error::internal(format_args!("open {}", netns.display()), &e))?;
         namespace_fds.push(extra.push(file.into()));
     }
-    let path = format!("{}/{}", cgroup_parent(&sandbox.config.0), sandbox.id);
-    let hierarchies = shared.hierarchies.clone();
-    let group = blocking("make the init's cgroup", move || {
-        let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
-        Cgroup::create(&hierarchies, &path).map_err(|e| Error::from_kinded("make the init's cgroup", &e))
-    })
-    .await?;
+    let path = shared.cgroups.leaf(&shared.cgroups.parent(&sandbox.config.0), sandbox.id.as_str());
+    let made = cgroups::make(shared, &path, &Resources::default(), None).await?;
+    let group = &made.cgroup;
     let cgroup = extra.join(group.join_fds().map_err(|e| Error::from_kinded("open the init's cgroup", &e))?);
-    let config =
-        ExecConfig::PodInit(PodInitConfig { user_fd: None, namespace_fds, cgroup, oom_score_adj: Some(INIT_SCORE) });
-    Ok(RunRequest {
+    let config = ExecConfig::PodInit(PodInitConfig { user_fd, namespace_fds, cgroup, oom_score_adj: Some(INIT_SCORE) });
+    let request = RunRequest {
         container: INIT.to_owned(),
         helper: shared.helpers.exec().map_err(|e| Error::internal("duplicate the exec helper", &e))?,
         args: vec!["cricket-exec".into(), "init".into()],
@@ -327,8 +331,9 @@ pub(crate) async fn init_request(shared: &Arc<Shared>, sandbox: &SandboxRecord, 
         tty: false,
         stdin: false,
         stdin_once: false,
-        cgroup: Some(crate::driver::monitor_cgroup(&group)),
+        cgroup: Some(crate::driver::monitor_cgroup(group)),
         exit_path: None,
         attachable: false,
-    })
+    };
+    Ok((request, made))
 }

@@ -116,6 +116,7 @@ impl Host {
             seccomp_supported: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
             apparmor_enabled: read("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with('Y')),
             apparmor_default: None,
+            mount_attributes: cricket_process::KernelFeatures::probe().mount_setattr,
             selinux_enabled: Path::new("/sys/fs/selinux/status").exists(),
             hugepage_sizes: hugepage_sizes(),
             swap_accounting: swap_accounting(hierarchies),

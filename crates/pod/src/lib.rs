@@ -13,6 +13,7 @@
 
 pub mod apparmor;
 mod bundle;
+mod cgroups;
 mod driver;
 mod error;
 mod exec;
@@ -23,6 +24,7 @@ mod info;
 mod joins;
 mod metrics;
 mod netstat;
+mod nri;
 mod oneshot;
 mod pipe;
 mod pods;
@@ -37,10 +39,12 @@ mod stats;
 mod stream;
 mod view;
 
+pub use cgroups::Cgroups;
 pub use error::{Chain, Error, Result};
 pub use exec::ExecOutput;
 pub use host::Host;
 pub use metrics::metric_descriptors;
+pub use nri::Nri;
 pub use pods::{Pods, Told};
 pub use record::{ContainerRecord, ContainerState, Exited, PodRecord, Running, SandboxRecord, SandboxState};
 pub use shared::{Event, EventKind, PodsConfig, Shared, now};

@@ -155,6 +155,7 @@ impl Pods {
         let handle = driver.handle.clone();
         self.0.pods.write().unwrap_or_else(PoisonError::into_inner).insert(handle.id.clone(), handle.clone());
         driver.announce();
+        self.0.shared.nri.sandbox_shown(&driver.record.sandbox);
         let registry = self.0.clone();
         tokio::spawn(driver.run(move |pod| {
             registry.pods.write().unwrap_or_else(PoisonError::into_inner).remove(&pod.id);
@@ -243,8 +244,32 @@ impl Pods {
         forgive_gone(Self::ask(&handle, |reply| Command::Remove { id, reply }).await)
     }
 
-    /// UpdateContainerResources: zero means unchanged.
+    /// UpdateContainerResources: zero means unchanged. Plugins may change it further.
     pub async fn update_container(&self, id: &str, resources: v1::LinuxContainerResources) -> Result<()> {
+        let (view, container) = self.container(id)?;
+        let (nri, sandbox) = (&self.0.shared.nri, &view.record.sandbox);
+        let spec = view.live.get(&container.id).map(|live| live.spec.clone());
+        let resources = nri.update(sandbox, &container, spec.as_deref(), resources).await?;
+        self.set_limits(container.id.as_str(), resources).await?;
+        if let Ok((view, container)) = self.container(container.id.as_str()) {
+            nri.updated(&view.record.sandbox, &container, spec.as_deref());
+        }
+        Ok(())
+    }
+
+    /// UpdatePodSandboxResources: the kubelet sizes the pod's cgroup itself; plugins hear of it.
+    pub async fn update_sandbox(
+        &self,
+        id: &str,
+        overhead: v1::LinuxContainerResources,
+        resources: v1::LinuxContainerResources,
+    ) -> Result<()> {
+        let view = self.pod(id)?;
+        self.0.shared.nri.update_sandbox(&view.record.sandbox, &overhead, &resources).await
+    }
+
+    /// Changes a container's limits: zero means unchanged.
+    pub(crate) async fn set_limits(&self, id: &str, resources: v1::LinuxContainerResources) -> Result<()> {
         let (handle, _, container) = self.find(id)?;
         let resources = Box::new(resources);
         Self::ask(&handle, |reply| Command::Update { id: container.id.clone(), resources, reply }).await

@@ -2,6 +2,7 @@
 
 use cricket_cgroup::Resources;
 use cricket_cri_api::v1::LinuxContainerResources;
+use cricket_oci::oci_spec::runtime::Spec;
 
 use crate::error::{Error, Result};
 
@@ -29,6 +30,13 @@ pub(crate) fn limits(r: &LinuxContainerResources) -> Result<Resources> {
         unified: r.unified.clone().into_iter().collect(),
         ..Resources::default()
     })
+}
+
+/// Adds the limits of a specification that the CRI has no words for: plugins and base specifications set them.
+pub(crate) fn add_others(spec: &Spec, limits: &mut Resources) {
+    let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) else { return };
+    limits.pids_limit = resources.pids().map(|pids| pids.limit());
+    limits.memory_reservation = resources.memory().and_then(|memory| memory.reservation());
 }
 
 #[cfg(test)]

@@ -22,15 +22,14 @@ use crate::driver::{Backlog, Driver, Held, Left, surviving, unknown};
 use crate::error::{Error, Result};
 use crate::pods::Pods;
 use crate::record::{ContainerState, PodRecord, Running, SandboxState};
-use crate::sandbox::{INIT, assemble, discard, discard_later, hold, open_journal};
+use crate::sandbox::{INIT, USER, assemble, discard, discard_later, hold, open_journal};
 use crate::shared::{Shared, exit_record};
 use crate::view::Live;
 
 /// Pods that are looked at at once.
 const AT_ONCE: usize = 16;
 
-/// What is left of containers mostly dies within this. What does not is waited for by the pod's driver, while the
-/// daemon serves.
+/// What is left of containers mostly dies within this. What does not, the pod's driver waits for, with others served.
 const SETTLE: Duration = Duration::from_secs(1);
 
 impl Pods {
@@ -199,8 +198,7 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
                 match client.abandon(id.as_str()).await {
                     Ok(()) => driver.end_what_is_left(&id, Left::CutOff),
                     // It runs by now, or the monitor is an older one: killed, it ends as any, and an event says so.
-                    Err(e) => {
-                        tracing::info!(container = %id, error = %e, "killing what is being started");
+                    Err(_) => {
                         if let Err(e) = driver.kill(&id).await {
                             tracing::warn!(container = %id, error = %e, "cgroup not killed");
                         }
@@ -308,7 +306,7 @@ async fn from_record(driver: &mut Driver, id: &ContainerId) {
 /// Namespaces that nobody holds any more are found through a container that still runs in them.
 fn namespaces_of(driver: &mut Driver) {
     let Some(pid) = driver.live.values().map(|l| l.pid).next() else { return };
-    for name in ["ipc", "uts"] {
+    for name in ["ipc", "uts", USER] {
         let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/{name}"));
         let own = std::path::PathBuf::from(format!("/proc/self/ns/{name}"));
         let same = std::fs::read_link(&path).ok() == std::fs::read_link(own).ok();
@@ -328,9 +326,11 @@ fn check_sandbox(driver: &mut Driver) {
     let netns_gone =
         sandbox.netns.as_ref().is_some_and(|n| !cricket_process::mounts::is_mount_point(n).unwrap_or(false));
     let ipc_gone = !crate::sandbox::host_ipc(config) && !driver.held.iter().any(|h| h.name == "ipc");
+    let own_user = crate::sandbox::user_namespace(config).is_ok_and(|maps| maps.is_some());
+    let user_gone = own_user && !driver.held.iter().any(|h| h.name == USER);
     let init_gone = crate::sandbox::shared_pid(config) && sandbox.init.is_none_or(|(p, t)| surviving(p, t).is_none());
-    if netns_gone || ipc_gone || init_gone || driver.monitor.is_none() {
-        tracing::warn!(pod = %sandbox.id, netns_gone, ipc_gone, init_gone, "sandbox did not survive");
+    if netns_gone || ipc_gone || user_gone || init_gone || driver.monitor.is_none() {
+        tracing::warn!(pod = %sandbox.id, netns_gone, ipc_gone, user_gone, init_gone, "sandbox did not survive");
         driver.record.sandbox.state = SandboxState::NotReady;
     }
 }

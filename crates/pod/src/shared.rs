@@ -79,10 +79,16 @@ pub struct Shared {
     pub helpers: Arc<Helpers>,
     /// The cgroup tree.
     pub hierarchies: Arc<Hierarchies>,
+    /// Who makes cgroups in it.
+    pub cgroups: crate::cgroups::Cgroups,
+    /// Plugins of the Node Resource Interface.
+    pub nri: crate::nri::Nri,
     /// Durable records.
     pub store: Store,
     /// What this host permits.
     pub host: Host,
+    /// Whether pods can have user namespaces of their own here, or why not.
+    pub user_namespaces: Result<(), String>,
     /// Open statistics files.
     pub readers: Readers,
     /// When the daemon started.

@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::netstat;
 use crate::pods::Pods;
 use crate::record::{ContainerRecord, ContainerState};
-use crate::sandbox::cgroup_parent;
 use crate::shared::{Shared, blocking, now};
 use crate::view::{PodView, by_prefix};
 
@@ -192,7 +191,7 @@ fn writable(shared: &Shared, id: &ContainerId) -> Option<v1::FilesystemUsage> {
 fn sandbox(shared: &Shared, pod: &PodView) -> v1::PodSandboxStats {
     let sandbox = &pod.record.sandbox;
     let config = &sandbox.config.0;
-    let parent = cgroup_parent(config);
+    let parent = shared.cgroups.parent(config);
     let (stats, rate) = shared.readers.read(shared, &parent).unwrap_or_default();
     let containers: Vec<_> = pod.containers().filter(running).map(|c| container(shared, c)).collect();
     let at = now();

@@ -8,7 +8,7 @@ use cricket_model::IdMaps;
 use cricket_process::detached::{self, Change, Flags};
 use cricket_process::{mounts, namespaces, userns};
 
-use super::overlay::{self, Overlay, Way, unmount_all};
+use super::overlay::{self, Overlay, Upper, Way, unmount_all};
 use crate::{Error, Result};
 
 /// Of what the overlay is mounted.
@@ -88,7 +88,7 @@ pub(crate) fn probe(scratch: &Path, lower: &Path) -> Result<Layers> {
     let range = cricket_model::IdRange { inside: 0, outside: 1 << 16, length: 1 << 16 };
     let maps = IdMaps { users: range, groups: range };
     let lowers = [lower.to_owned()];
-    let overlay = Overlay { lowers: &lowers, upper: &upper, work: &work };
+    let overlay = Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) };
     let tried = |layers| {
         mount_at(&overlay, &target, maps, layers)?;
         unmount_all(&target)?;
@@ -110,6 +110,6 @@ fn failed(target: &Path, error: &cricket_process::Error) -> Error {
 }
 
 /// With what was attempted, besides what the kernel said.
-fn said(error: &cricket_process::Error) -> std::io::Error {
+pub(crate) fn said(error: &cricket_process::Error) -> std::io::Error {
     std::io::Error::new(error.io().kind(), error.to_line())
 }

@@ -9,6 +9,7 @@ mod gc;
 mod import;
 mod layers;
 mod mapped;
+mod mounted;
 mod overlay;
 mod pull;
 mod record;
@@ -207,6 +208,31 @@ impl ImageStore {
     /// When unmounting or moving it aside fails.
     pub async fn remove_rootfs(&self, container: &ContainerId, target: Option<&Path>) -> Result<()> {
         self.0.remove_rootfs(container, target).await
+    }
+
+    /// Mounts `image` read-only at `target`, which is made if it is missing, for a container that has a root filesystem
+    /// here: its layers stay while the container does. `maps`: as [`ImageStore::create_rootfs`]. The caller unmounts
+    /// it ([`ImageStore::unmount_image`]) before [`ImageStore::remove_rootfs`].
+    ///
+    /// # Errors
+    /// [`Error::NoRootfs`]; when a layer cannot be had; what the kernel says.
+    pub async fn mount_image(
+        &self,
+        container: &ContainerId,
+        image: &Image,
+        target: &Path,
+        maps: Option<IdMaps>,
+    ) -> Result<()> {
+        self.0.mount_image(container, image, target, maps).await
+    }
+
+    /// Unmounts what [`ImageStore::mount_image`] mounted (detached when busy). Idempotent.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn unmount_image(&self, target: &Path) -> Result<()> {
+        let target = target.to_owned();
+        blocking("unmount an image", move || overlay::unmount_all(&target)).await
     }
 
     /// What the container's writable layer takes. Measured at most every ten seconds; large ones

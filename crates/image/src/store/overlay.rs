@@ -1,6 +1,6 @@
 //! overlayfs mounts.
 //!
-//! Always `volatile` (a container's writable layer does not outlive the machine's crash) and `index=off`,
+//! Writable ones are `volatile` (a container's writable layer does not outlive the machine's crash), all are `index=off`,
 //! `metacopy=off`, `redirect_dir=nofollow`, whatever the module's defaults: layers come from others.
 
 use std::fs::File;
@@ -25,6 +25,13 @@ const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("red
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Overlay<'a> {
     pub(crate) lowers: &'a [PathBuf],
+    /// Where writes go; read-only without one, and then of two lower directories at least.
+    pub(crate) upper: Option<Upper<'a>>,
+}
+
+/// The directories of a writable overlay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upper<'a> {
     pub(crate) upper: &'a Path,
     pub(crate) work: &'a Path,
 }
@@ -70,14 +77,22 @@ fn modern(overlay: &Overlay<'_>, target: &Path) -> rustix::io::Result<()> {
     for lower in overlay.lowers {
         add("lowerdir+", lower)?;
     }
-    add("upperdir", overlay.upper)?;
-    add("workdir", overlay.work)?;
+    if let Some(Upper { upper, work }) = overlay.upper {
+        add("upperdir", upper)?;
+        add("workdir", work)?;
+    }
     for (key, value) in OPTIONS {
         fsconfig_set_string(&fs, key, value)?;
     }
-    fsconfig_set_flag(&fs, "volatile")?;
+    let attributes = match overlay.upper {
+        Some(_) => {
+            fsconfig_set_flag(&fs, "volatile")?;
+            MountAttrFlags::empty()
+        }
+        None => MountAttrFlags::MOUNT_ATTR_RDONLY,
+    };
     fsconfig_create(&fs)?;
-    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
@@ -89,10 +104,14 @@ fn classic(overlay: &Overlay<'_>, target: &Path) -> Result<()> {
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::io("open", path, e))
     };
     let lowers = overlay.lowers.iter().map(|p| open(p)).collect::<Result<Vec<_>>>()?;
-    let (upper, work) = (open(overlay.upper)?, open(overlay.work)?);
+    let upper = overlay.upper.map(|Upper { upper, work }| Ok::<_, Error>((open(upper)?, open(work)?))).transpose()?;
     let names: Vec<String> = lowers.iter().map(short).collect();
-    let mut options =
-        format!("lowerdir={},upperdir={},workdir={},volatile", names.join(":"), short(&upper), short(&work));
+    let mut options = format!("lowerdir={}", names.join(":"));
+    let mut flags = MountFlags::RDONLY;
+    if let Some((upper, work)) = &upper {
+        options.push_str(&format!(",upperdir={},workdir={},volatile", short(upper), short(work)));
+        flags = MountFlags::empty();
+    }
     for (key, value) in OPTIONS {
         options.push_str(&format!(",{key}={value}"));
     }
@@ -101,7 +120,7 @@ fn classic(overlay: &Overlay<'_>, target: &Path) -> Result<()> {
         return Err(Error::TooLarge { what, bound: "4095 bytes of mount options".to_owned() });
     }
     let data = std::ffi::CString::new(options).map_err(|e| Error::io("mount the overlay at", target, e))?;
-    mount("cricket", target, "overlay", MountFlags::empty(), data.as_c_str())
+    mount("cricket", target, "overlay", flags, data.as_c_str())
         .map_err(|e| Error::io("mount the overlay at", target, e))
 }
 

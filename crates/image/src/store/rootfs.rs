@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use super::chain::copy_attributes;
 use super::dirs::{Dirs, Staged, delete_later, names};
 use super::layers::Origin;
-use super::overlay::{self, Overlay, Way};
+use super::overlay::{self, Overlay, Upper, Way};
 use super::record::LayerRef;
+use super::state::Lease;
 use super::usage::Cached;
-use super::{Inner, blocking, mapped};
+use super::{Inner, blocking, mapped, mounted};
 use crate::image::chain_ids;
 use crate::reference::Reference;
 use crate::{Error, Image, Result};
@@ -45,7 +46,20 @@ pub(crate) struct RootfsRecord {
 #[derive(Debug, Clone)]
 pub(crate) struct Rootfs {
     pub(crate) record: Arc<RootfsRecord>,
+    /// The images that are mounted into it.
+    pub(crate) images: Vec<Arc<RootfsRecord>>,
     pub(crate) usage: Cached,
+}
+
+impl Rootfs {
+    pub(crate) fn new(record: RootfsRecord, images: Vec<RootfsRecord>) -> Self {
+        Self { record: Arc::new(record), images: images.into_iter().map(Arc::new).collect(), usage: Cached::default() }
+    }
+
+    /// Everything that it is made of.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &RootfsRecord> {
+        std::iter::once(&self.record).chain(&self.images).map(AsRef::as_ref)
+    }
 }
 
 /// Reads all containers; a record that cannot be read is moved aside with its directories.
@@ -56,9 +70,9 @@ pub(crate) fn load(dirs: &Dirs) -> Result<HashMap<ContainerId, Rootfs>> {
         let dir = base.join(&name);
         let text = std::fs::read(dir.join("rootfs.json"));
         let record = text.ok().and_then(|text| serde_json::from_slice::<RootfsRecord>(&text).ok());
-        match (name.parse::<ContainerId>(), record) {
-            (Ok(id), Some(record)) => {
-                found.insert(id, Rootfs { record: Arc::new(record), usage: Cached::default() });
+        match (name.parse::<ContainerId>(), record, mounted::load(&dir)) {
+            (Ok(id), Some(record), Some(images)) => {
+                found.insert(id, Rootfs::new(record, images));
             }
             _ => {
                 tracing::warn!(path = %dir.display(), "a root filesystem without a readable record is discarded");
@@ -76,8 +90,7 @@ impl Inner {
         image: &Image,
         maps: Option<IdMaps>,
     ) -> Result<()> {
-        let chain = chain_ids(&image.diff_ids);
-        let _lease = self.state().lease(image.diff_ids.iter().chain(&chain));
+        let _lease = self.lease_image(image);
         if let Some(existing) = self.state().containers.get(container).map(|c| c.record.clone()) {
             if existing.image == image.id {
                 return Ok(());
@@ -85,6 +98,22 @@ impl Inner {
             let what = format!("container {container}");
             return Err(Error::BadImage { what, detail: format!("it has a root filesystem of {}", existing.image) });
         }
+        let record = RootfsRecord { maps, ..self.have(image).await? };
+        let (dirs, id, plan) = (self.dirs.clone(), container.clone(), record.clone());
+        blocking("make a root filesystem", move || make(&dirs, &id, &plan)).await?;
+        self.state().containers.insert(container.clone(), Rootfs::new(record, Vec::new()));
+        Ok(())
+    }
+
+    /// Keeps what an image is made of until it is dropped.
+    pub(crate) fn lease_image(&self, image: &Image) -> Lease {
+        let chain = chain_ids(&image.diff_ids);
+        self.state().lease(image.diff_ids.iter().chain(&chain))
+    }
+
+    /// Sees to it that an image's layers are there, and says how they are stacked. The caller has leased them.
+    pub(crate) async fn have(self: &Arc<Self>, image: &Image) -> Result<RootfsRecord> {
+        let chain = chain_ids(&image.diff_ids);
         let missing: Vec<LayerRef> = image.layers.iter().filter(|l| !self.layer_usable(&l.diff_id)).cloned().collect();
         if !missing.is_empty() {
             let origin = self.origin_of(image, &missing).await?;
@@ -100,12 +129,7 @@ impl Inner {
             Some(fixups) => fixups,
             None => self.ensure_chain(&image.diff_ids).await?,
         };
-        let record = RootfsRecord { maps, ..self.plan(image, &chain, chains.into_iter().collect())? };
-        let (dirs, id, plan) = (self.dirs.clone(), container.clone(), record.clone());
-        blocking("make a root filesystem", move || make(&dirs, &id, &plan)).await?;
-        let rootfs = Rootfs { record: Arc::new(record), usage: Cached::default() };
-        self.state().containers.insert(container.clone(), rootfs);
-        Ok(())
+        self.plan(image, &chain, chains.into_iter().collect())
     }
 
     fn layer_usable(&self, diff_id: &Digest) -> bool {
@@ -166,7 +190,8 @@ impl Inner {
             std::fs::create_dir_all(&target).map_err(|e| Error::io("make", &target, e))?;
             let (pair, used) = fresh_pair(&dirs, &container, &record)?;
             let lowers: Vec<PathBuf> = record.lowers.iter().map(|l| dirs.base.join(l)).collect();
-            let overlay = Overlay { lowers: &lowers, upper: &pair.join("upper"), work: &pair.join("work") };
+            let (upper, work) = (pair.join("upper"), pair.join("work"));
+            let overlay = Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) };
             match mapping {
                 Some((maps, layers)) => mapped::mount_at(&overlay, &target, maps, layers)?,
                 None => overlay::mount_at(&overlay, &target, Way::Best)?,

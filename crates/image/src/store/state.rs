@@ -58,10 +58,9 @@ impl State {
         Self { containers, ..Self::default() }
     }
 
-    /// Whether a container's root filesystem has this layer or chain in it.
+    /// Whether a container's root filesystem, or an image mounted into it, has this layer or chain in it.
     pub(crate) fn in_use(&self, name: &Digest) -> bool {
-        let uses = |c: &Rootfs| c.record.layers.contains(name) || c.record.chains.contains(name);
-        self.containers.values().any(uses)
+        self.containers.values().flat_map(Rootfs::records).any(|r| r.layers.contains(name) || r.chains.contains(name))
     }
 
     /// What was replaced and no container reads any more.
@@ -93,9 +92,9 @@ impl State {
             names.extend(stored.record.layers.iter().map(|l| l.diff_id.clone()));
             names.extend(stored.record.fixups.iter().cloned());
         }
-        for rootfs in self.containers.values() {
-            names.extend(rootfs.record.layers.iter().cloned());
-            names.extend(rootfs.record.chains.iter().cloned());
+        for record in self.containers.values().flat_map(Rootfs::records) {
+            names.extend(record.layers.iter().cloned());
+            names.extend(record.chains.iter().cloned());
         }
         names.extend(self.leases.iter().filter(|(_, w)| w.strong_count() > 0).map(|(d, _)| d.clone()));
         names

@@ -21,7 +21,8 @@ fn classic_mounts_of_200_layers_fit_in_a_page() {
     for way in [Way::Classic, Way::Best] {
         let name = |what| format!("{what}-{way:?}");
         let (upper, work, target) = (make(name("upper")), make(name("work")), make(name("target:,\\")));
-        mount_at(&Overlay { lowers: &lowers, upper: &upper, work: &work }, &target, way).unwrap();
+        mount_at(&Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) }, &target, way)
+            .unwrap();
         let count = std::fs::read_dir(&target).unwrap().count();
         let order = std::fs::read_to_string(target.join("order"));
         unmount_all(&target).unwrap();
@@ -51,7 +52,13 @@ fn layers_are_mapped_either_way() {
         for made in [&upper, &work, &target] {
             std::fs::create_dir(made).unwrap();
         }
-        mapped::mount_at(&Overlay { lowers: &lowers, upper: &upper, work: &work }, &target, maps, layers).unwrap();
+        mapped::mount_at(
+            &Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) },
+            &target,
+            maps,
+            layers,
+        )
+        .unwrap();
         let owner = |name: &str| target.join(name).metadata().map(|m| (m.uid(), m.gid())).unwrap();
         let (first, last, unmapped) = (owner("f0"), owner("f2"), owner("unmapped").0);
         // Copied up, it keeps its owner, and the layer is as it was.

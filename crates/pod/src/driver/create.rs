@@ -14,7 +14,7 @@ use super::{Driver, Reply, discard_container};
 use crate::error::{Error, Result};
 use crate::host::LivePaths;
 use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
-use crate::sandbox::{cgroup_parent, sandbox_files};
+use crate::sandbox::sandbox_files;
 use crate::shared::{EventKind, Shared, blocking, now};
 
 /// What a container is asked to stop with when nobody says otherwise.
@@ -28,6 +28,8 @@ pub(crate) struct Made {
     user: v1::LinuxContainerUser,
     stop_signal: i32,
     make_dirs: Vec<PathBuf>,
+    /// With what plugins made of them.
+    resources: v1::LinuxContainerResources,
 }
 
 impl Driver {
@@ -67,12 +69,12 @@ impl Driver {
     ) -> Result<(Arc<Image>, SpecInput)> {
         self.require_ready()?;
         let image = self.image(&config)?;
-        let parent = cgroup_parent(&self.record.sandbox.config.0);
+        let parent = self.shared.cgroups.parent(&self.record.sandbox.config.0);
         let defaults = image_defaults(&image);
         let volumes = self.volumes(id, &config, &defaults)?;
         let facts = image_facts(&config, &image);
         let bundle = self.shared.bundle(&self.record.sandbox.id, id);
-        let cgroup = format!("{parent}/{id}");
+        let cgroup = self.shared.cgroups.leaf(&parent, id.as_str());
         let record = Arc::new(ContainerRecord {
             id: id.clone(),
             image: facts,
@@ -99,6 +101,7 @@ impl Driver {
             rootfs: bundle.join("rootfs"),
             volumes,
             bundle,
+            container: record.clone(),
         };
         self.record.containers.push(record);
         self.save()?;
@@ -138,17 +141,24 @@ impl Driver {
                 c.user = Stored(made.user);
                 c.stop_signal = made.stop_signal;
                 c.make_dirs = made.make_dirs;
+                c.resources = Stored(made.resources);
                 c.state = ContainerState::Created;
             })?;
             self.save().inspect_err(|_| {
                 let _ = self.edit(&id, |c| c.state = ContainerState::Creating);
                 self.publish();
+                if let Ok(record) = self.container(&id) {
+                    self.shared.nri.undo(&self.record.sandbox, record);
+                }
             })
         });
         match created {
             Ok(()) => {
                 point("container.created");
                 self.tell(id.as_str(), EventKind::Created);
+                if let Ok(record) = self.container(&id) {
+                    self.shared.nri.created(&self.record.sandbox, record);
+                }
                 self.flights.end(&id);
                 let _ = reply.send(Ok(id));
             }
@@ -191,30 +201,43 @@ async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
         crate::bundle::folder(&folder).map_err(|e| Error::internal(format_args!("make {}", folder.display()), &e))
     })
     .await?;
-    images.create_rootfs(&id, &image).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
+    let maps = crate::sandbox::user_namespace(&input.record.config.0)?;
+    images.create_rootfs(&id, &image, maps).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
     images.mount_rootfs(&id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
     point("container.mounted");
     for volume in &input.volumes {
         let directory = volume.source.clone();
-        blocking("make a volume", move || crate::sandbox::make_dir(&directory, 0o755)).await?;
+        let owner = crate::sandbox::root_of(&input.record.config.0)?;
+        blocking("make a volume", move || make_volume(&directory, owner)).await?;
         images
             .copy_up_volume(&rootfs, &volume.destination.to_string_lossy(), &volume.source)
             .await
             .map_err(|e| Error::from_kinded(format_args!("fill volume {}", volume.destination.display()), &e))?;
     }
-    let spec = blocking("make the specification", move || {
-        let spec = make_spec(&input)?;
-        crate::apparmor::check(&spec.spec)?;
-        crate::bundle::write(&input.bundle, &spec.spec)?;
-        Ok(spec)
-    })
-    .await?;
+    let (mut spec, input) = blocking("make the specification", move || Ok((make_spec(&input)?, input))).await?;
+    let nri = &input.shared.nri;
+    let handlers = &input.shared.handlers;
+    let handler = handlers.get(&input.record.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
+    let resources = nri.create(&input.record, &input.container, handler.as_ref(), &mut spec.spec).await?;
+    let (bundle, whole) = (input.bundle, spec.spec);
+    let written = blocking("write the specification", move || {
+        crate::apparmor::check(&whole)?;
+        crate::bundle::write(&bundle, &whole)
+    });
+    written.await.inspect_err(|_| nri.undo(&input.record, &input.container))?;
     let user = v1::LinuxContainerUser {
         uid: i64::from(spec.user.uid),
         gid: i64::from(spec.user.gid),
         supplemental_groups: spec.user.additional_gids.iter().map(|g| i64::from(*g)).collect(),
     };
-    Ok(Made { user, stop_signal: spec.stop_signal, make_dirs: spec.mounts_to_create })
+    Ok(Made { user, stop_signal: spec.stop_signal, make_dirs: spec.mounts_to_create, resources })
+}
+
+/// An empty directory of the container's root: what the image has there brings owners of its own.
+fn make_volume(directory: &Path, owner: (u32, u32)) -> Result<()> {
+    crate::sandbox::make_dir(directory, 0o755)?;
+    std::os::unix::fs::chown(directory, Some(owner.0), Some(owner.1))
+        .map_err(|e| Error::internal(format_args!("change the owner of {}", directory.display()), &e))
 }
 
 /// What the specification is made of, owned, for the blocking thread.
@@ -230,11 +253,17 @@ struct SpecInput {
     rootfs: PathBuf,
     volumes: Vec<AnonymousVolume>,
     bundle: PathBuf,
+    container: Arc<ContainerRecord>,
 }
 
 /// Makes the specification.
 fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
     let shared = &input.shared;
+    // The root file system was made for the sandbox as it is.
+    let asked = crate::sandbox::user_namespace(&input.sandbox)?;
+    if asked != crate::sandbox::user_namespace(&input.record.config.0)? {
+        return Err(Error::invalid("sandbox_config: userns_options are not those of the sandbox"));
+    }
     let read = |path: &str| cricket_process::rooted::read_in_root(&input.rootfs, Path::new(path), FILE_LIMIT);
     let optional = |path: &str| match read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -296,7 +325,7 @@ fn bounded(path: &Path) -> Result<Vec<u8>> {
 /// Paths of namespaces that only the start knows: the monitor that holds them may be another by then.
 fn placeholders(sandbox: &crate::record::SandboxRecord) -> NamespacePaths {
     let later = || Some(PathBuf::from(crate::bundle::LATER));
-    NamespacePaths { network: sandbox.netns.clone(), ipc: later(), uts: later(), pid: later() }
+    NamespacePaths { network: sandbox.netns.clone(), ipc: later(), uts: later(), pid: later(), user: later() }
 }
 
 fn resources(config: &v1::ContainerConfig) -> v1::LinuxContainerResources {

@@ -45,7 +45,15 @@ impl Driver {
         self.save_or_warn();
         point("exit.recorded");
         self.tell(id.as_str(), EventKind::Stopped);
+        self.tell_plugins_of_end(id);
         self.stopped(id);
+    }
+
+    /// Plugins hear that a container has ended.
+    pub(super) fn tell_plugins_of_end(&self, id: &ContainerId) {
+        if let Ok(record) = self.container(id) {
+            self.shared.nri.stopped(&self.record.sandbox, record);
+        }
     }
 
     /// The sandbox cannot take containers any more, though nobody stopped it.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cricket_cgroup::{Cgroup, CgroupPath};
+use cricket_cgroup::{Cgroup, CgroupPath, Resources};
 use cricket_model::{ContainerId, ErrorKind};
 use cricket_oci::oci_spec::runtime::Spec;
 use cricket_process::fault::point;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::stop::exterminate;
 use crate::bundle::{self, Joined};
+use crate::cgroups;
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, SandboxRecord};
 use crate::resources;
@@ -50,24 +51,32 @@ impl Launch {
     }
 
     async fn launch(self, cancelled: oneshot::Receiver<()>) -> Result<Launched> {
-        let id = self.record.id.clone();
         // What blocks is waited for, also when nobody wants the container any more: it must not make a cgroup later.
-        let (cgroup, spec) = self.prepare().await?;
+        let (limits, spec) = self.prepare().await?;
+        let made = cgroups::make(&self.shared, &self.record.cgroup, &limits, Some(&spec)).await?;
         point("start.cgroup");
-        let request = self.request(&cgroup, &spec)?;
-        let started = tokio::select! {
-            biased;
-            Ok(()) = cancelled => {
-                let text = format_args!("container {} was killed while it was being started", id.short());
-                return Err(Error::precondition(text));
-            }
-            started = self.monitor.run(request) => started.map_err(|e| start_error(&id, &e))?,
-        };
+        let started = self.start(&made.cgroup, &spec, cancelled).await;
+        made.release().await;
+        let started = started?;
         point("start.launched");
         Ok(Launched { started, spec: Arc::new(spec), monitor: self.monitor.pid() })
     }
 
-    async fn prepare(&self) -> Result<(Cgroup, Spec)> {
+    async fn start(&self, cgroup: &Cgroup, spec: &Spec, cancelled: oneshot::Receiver<()>) -> Result<Started> {
+        let id = &self.record.id;
+        self.shared.nri.start_container(&self.sandbox, &self.record, spec).await?;
+        let request = self.request(cgroup, spec)?;
+        tokio::select! {
+            biased;
+            Ok(()) = cancelled => {
+                let text = format_args!("container {} was killed while it was being started", id.short());
+                Err(Error::precondition(text))
+            }
+            started = self.monitor.run(request) => started.map_err(|e| start_error(id, &e)),
+        }
+    }
+
+    async fn prepare(&self) -> Result<(Resources, Spec)> {
         let (shared, dir, record, joined) =
             (self.shared.clone(), self.bundle.clone(), self.record.clone(), self.joined.clone());
         blocking("prepare the start", move || {
@@ -76,12 +85,9 @@ impl Launch {
             bundle::join(&mut spec, &joined)?;
             bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
             bundle::write(&dir, &spec)?;
-            let path = record.cgroup.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
-            let cgroup =
-                Cgroup::create(&shared.hierarchies, &path).map_err(|e| Error::from_kinded("make the cgroup", &e))?;
-            let limits = resources::limits(&record.resources.0)?;
-            cgroup.apply(&limits).map_err(|e| Error::from_kinded("limit the cgroup", &e))?;
-            Ok((cgroup, spec))
+            let mut limits = resources::limits(&record.resources.0)?;
+            resources::add_others(&spec, &mut limits);
+            Ok((limits, spec))
         })
         .await
     }

@@ -54,6 +54,7 @@ impl Driver {
         self.save_or_warn();
         self.stopped(id);
         self.tell(id.as_str(), EventKind::Deleted);
+        self.shared.nri.removed(&self.record.sandbox, &record);
         tracing::info!(pod = %self.record.sandbox.id, container = %id, "container removed");
         Ok(())
     }

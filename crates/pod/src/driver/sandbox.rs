@@ -46,6 +46,7 @@ impl Driver {
         if was_ready {
             let id = self.record.sandbox.id.clone();
             self.tell(id.as_str(), EventKind::Stopped);
+            self.shared.nri.sandbox_stopped(&self.record.sandbox);
             tracing::info!(pod = %id, "sandbox stopped");
         }
         failures.result()
@@ -67,6 +68,7 @@ impl Driver {
         discard(&self.shared, &self.record, self.monitor.as_ref()).await?;
         let id = self.record.sandbox.id.clone();
         self.tell(id.as_str(), EventKind::Deleted);
+        self.shared.nri.sandbox_removed(&self.record.sandbox);
         tracing::info!(pod = %id, "sandbox removed");
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Driver {
             }
             _ => None,
         };
-        Ok(Joined { ipc: held("ipc"), uts: held("uts"), pid })
+        Ok(Joined { ipc: held("ipc"), uts: held("uts"), user: held("user"), pid })
     }
 
     /// The container whose PID namespace is joined; it has to run, in this pod.
@@ -138,6 +138,7 @@ impl Driver {
         point("start.running");
         tracing::info!(pod = %self.record.sandbox.id, container = %id, pid, "container started");
         self.tell(id.as_str(), EventKind::Started);
+        self.shared.nri.started(&self.record.sandbox, self.container(id)?, &spec);
         // Its monitor may have been replaced before the driver knew that there was something to hand over.
         if let Some(other) = self.monitor.clone().filter(|m| m.pid() != monitor)
             && let Err(e) = self.hand_over(&other, id).await
@@ -159,6 +160,7 @@ impl Driver {
         let _ = self.edit(id, |c| c.state = ContainerState::Exited(exited));
         self.save_or_warn();
         self.tell(id.as_str(), EventKind::Stopped);
+        self.tell_plugins_of_end(id);
         self.stopped(id);
     }
 
@@ -167,8 +169,11 @@ impl Driver {
         if !crate::sandbox::shared_pid(&self.record.sandbox.config.0) {
             return Ok(());
         }
-        let request = crate::exec::init_request(&self.shared, &self.record.sandbox, &self.held).await?;
-        let started = self.monitor()?.run(request).await.map_err(|e| Error::internal("start the pod's init", &e))?;
+        let monitor = self.monitor()?;
+        let (request, cgroup) = crate::exec::init_request(&self.shared, &self.record.sandbox, &self.held).await?;
+        let started = monitor.run(request).await;
+        cgroup.release().await;
+        let started = started.map_err(|e| Error::internal("start the pod's init", &e))?;
         let start =
             ProcessIdentity::of(started.pid.cast_signed()).map_err(|e| Error::internal("the pod's init", &e))?;
         self.record.sandbox.init = Some((started.pid, start.start_time));

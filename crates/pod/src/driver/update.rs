@@ -18,12 +18,14 @@ impl Driver {
             ContainerState::Running(_) => {
                 let hierarchies = self.shared.hierarchies.clone();
                 let (path, limits) = (container.cgroup.clone(), resources::limits(wanted)?);
+                let told = limits.clone();
                 blocking("update a cgroup", move || {
                     let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
                     let cgroup = Cgroup::open(&hierarchies, &path);
                     cgroup.apply(&limits).map_err(|e| Error::from_kinded("apply the resources", &e))
                 })
                 .await?;
+                crate::cgroups::tell(&self.shared, &container.cgroup, &told).await?;
             }
             ContainerState::Created => {
                 resources::limits(wanted)?;

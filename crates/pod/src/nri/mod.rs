@@ -20,6 +20,7 @@ use cricket_model::ErrorKind;
 use cricket_nri::api::{self, ContainerAdjustment};
 use cricket_nri::{Config, Facts, Plugins};
 use cricket_oci::oci_spec::runtime::Spec;
+use cricket_runtime::handlers::{Handler, YOUKI_TYPE};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
@@ -150,6 +151,7 @@ impl Nri {
         &self,
         sandbox: &SandboxRecord,
         record: &ContainerRecord,
+        handler: &dyn Handler,
         spec: &mut Spec,
     ) -> Result<v1::LinuxContainerResources> {
         let limits = record.resources.0.clone();
@@ -158,7 +160,9 @@ impl Nri {
         }
         let (pod, container) = (describe::pod(sandbox), describe::container(sandbox, record, Some(spec)));
         let adjust = self.request(|plugins| async move { plugins.create_container(&pod, &container).await }).await?;
-        adjusted(spec, &adjust, limits).inspect_err(|_| self.undo(sandbox, record))
+        check(&adjust, handler)
+            .and_then(|()| adjusted(spec, &adjust, limits))
+            .inspect_err(|_| self.undo(sandbox, record))
     }
 
     /// A container that plugins were told of is not made after all.
@@ -238,19 +242,44 @@ impl Nri {
     }
 }
 
+/// Refuses what would be skipped, or would harm others.
+fn check(adjust: &ContainerAdjustment, handler: &dyn Handler) -> Result<()> {
+    let linux = adjust.linux.clone().unwrap_or_default();
+    let rdt = linux
+        .rdt
+        .as_ref()
+        .is_some_and(|rdt| rdt.clos_id.is_some() || rdt.schemata.is_some() || rdt.enable_monitoring.is_some());
+    let rdt_class = linux.resources.as_ref().and_then(|r| r.rdt_class.as_ref()).is_some_and(|c| !c.value.is_empty());
+    let mut refused = vec![
+        // It is killed and removed with the container.
+        (!linux.cgroups_path.is_empty(), "the cgroup of a container is cricket's to choose"),
+        (linux.namespaces.iter().any(|n| n.r#type.ends_with("mount")), "a container has a mount namespace of its own"),
+    ];
+    if matches!(handler.config().runtime_type.as_str(), "" | YOUKI_TYPE) {
+        refused.extend([
+            (rdt || rdt_class, "the built-in handler does not set RDT"),
+            (linux.memory_policy.is_some(), "the built-in handler does not set memory policies"),
+            (!linux.net_devices.is_empty(), "the built-in handler does not move network devices"),
+            (
+                adjust.hooks.as_ref().is_some_and(|h| !h.poststop.is_empty()),
+                "the built-in handler has no poststop hooks",
+            ),
+        ]);
+    }
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, why)) => Err(Error::precondition(format_args!("NRI: {why}"))),
+        None => Ok(()),
+    }
+}
+
 /// Adjusts the specification, and the limits as CRI has them.
 fn adjusted(
     spec: &mut Spec,
     adjust: &ContainerAdjustment,
     limits: v1::LinuxContainerResources,
 ) -> Result<v1::LinuxContainerResources> {
-    let linux = adjust.linux.as_ref();
-    if linux.is_some_and(|linux| !linux.cgroups_path.is_empty()) {
-        // It kills and removes the cgroup with the container.
-        return Err(Error::precondition("NRI: the cgroup of a container is cricket's to choose"));
-    }
     cricket_nri::apply(spec, adjust, &Facts { mounts: &LivePaths, cdi: None }).map_err(|e| refused(&e))?;
-    let asked: Option<&api::LinuxResources> = linux.and_then(|linux| linux.resources.as_ref());
+    let asked: Option<&api::LinuxResources> = adjust.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let Some(asked) = asked else { return Ok(limits) };
     let mut asked = cricket_nri::cri_resources(asked);
     if asked.memory_limit_in_bytes != 0

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use cricket_cri_api::v1;
 use cricket_oci::SandboxFiles;
 
-use super::{host_ipc, host_network};
+use super::{host_ipc, host_network, root_of};
 use crate::error::{Error, Result};
 
 /// Where the files of the pod in `pod_dir` are.
@@ -36,15 +36,17 @@ pub(super) fn hostname(config: &v1::PodSandboxConfig, host: &str) -> String {
     }
 }
 
-/// Writes them and mounts the shared memory.
+/// Writes them and mounts the shared memory; all of it belongs to the root of the pod's user namespace.
 pub(super) fn write(pod_dir: &Path, config: &v1::PodSandboxConfig, host: &str) -> Result<()> {
+    let owner = root_of(config)?;
     let etc = pod_dir.join("etc");
     let failed = |path: &Path, e: std::io::Error| Error::internal(format_args!("write {}", path.display()), &e);
     // Containers see the files through mounts; other users of the host need no way to them.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&etc).map_err(|e| failed(&etc, e))?;
     let put = |name: &str, text: String| {
         let path = etc.join(name);
-        fs::write(&path, text).map_err(|e| failed(&path, e))
+        fs::write(&path, text).map_err(|e| failed(&path, e))?;
+        std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)).map_err(|e| failed(&path, e))
     };
     put("hostname", format!("{}\n", hostname(config, host)))?;
     put("hosts", fs::read_to_string("/etc/hosts").unwrap_or_else(|_| "127.0.0.1 localhost\n".into()))?;
@@ -52,7 +54,8 @@ pub(super) fn write(pod_dir: &Path, config: &v1::PodSandboxConfig, host: &str) -
     if !host_ipc(config) {
         let shm = shm(pod_dir);
         fs::create_dir_all(&shm).map_err(|e| failed(&shm, e))?;
-        cricket_process::mounts::shm(&shm).map_err(|e| Error::internal(format_args!("mount {}", shm.display()), &e))?;
+        cricket_process::mounts::shm(&shm, owner)
+            .map_err(|e| Error::internal(format_args!("mount {}", shm.display()), &e))?;
     }
     Ok(())
 }

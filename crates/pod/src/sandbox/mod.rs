@@ -19,7 +19,13 @@ pub(crate) use teardown::{Failures, discard, discard_later, disconnect, dismiss,
 /// The name under which a monitor knows the init of a shared PID namespace.
 pub(crate) const INIT: &str = "init";
 
+/// The name under which a monitor holds the pod's user namespace.
+pub(crate) const USER: &str = "user";
+
 use cricket_cri_api::v1;
+use cricket_model::IdMaps;
+
+use crate::error::{Error, Result};
 
 /// The namespace options of a sandbox; absent means the defaults.
 pub(crate) fn namespace_options(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
@@ -37,16 +43,21 @@ pub(crate) fn host_ipc(config: &v1::PodSandboxConfig) -> bool {
     namespace_options(config).ipc == i32::from(v1::NamespaceMode::Node)
 }
 
+/// The IDs of the pod where it has a user namespace of its own.
+///
+/// # Errors
+/// `InvalidArgument` for options that were not checked before.
+pub(crate) fn user_namespace(config: &v1::PodSandboxConfig) -> Result<Option<IdMaps>> {
+    cricket_oci::sandbox_user_namespace(config).map_err(|e| Error::from_kinded("user namespace", &e))
+}
+
+/// The host's user and group that are root in the pod.
+pub(crate) fn root_of(config: &v1::PodSandboxConfig) -> Result<(u32, u32)> {
+    let Some(maps) = user_namespace(config)? else { return Ok((0, 0)) };
+    maps.outside(0, 0).ok_or_else(|| Error::invalid("the pod's user namespace has no root"))
+}
+
 /// Whether the pod's containers share one PID namespace.
 pub(crate) fn shared_pid(config: &v1::PodSandboxConfig) -> bool {
     namespace_options(config).pid == i32::from(v1::NamespaceMode::Pod)
-}
-
-/// The pod's cgroup: what the kubelet says, else one of our own.
-pub(crate) fn cgroup_parent(config: &v1::PodSandboxConfig) -> String {
-    match config.linux.as_ref().map(|l| l.cgroup_parent.trim_end_matches('/')) {
-        Some(parent) if parent.starts_with('/') => parent.to_owned(),
-        Some(parent) if !parent.is_empty() => format!("/{parent}"),
-        _ => "/cricket".to_owned(),
-    }
 }

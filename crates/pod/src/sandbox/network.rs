@@ -8,7 +8,6 @@ use cricket_cni::{Bandwidth, Dns, PodNetwork, PortMapping, Protocol};
 use cricket_cri_api::v1;
 use cricket_model::SandboxId;
 
-use super::cgroup_parent;
 use crate::error::{Error, Result};
 
 /// What the plugins are told.
@@ -42,7 +41,7 @@ pub(super) fn pod_network(
         port_mappings,
         bandwidth,
         dns,
-        cgroup_parent: cgroup_parent(config),
+        cgroup_parent: config.linux.as_ref().map(|l| l.cgroup_parent.clone()).unwrap_or_default(),
     })
 }
 

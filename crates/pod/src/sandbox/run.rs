@@ -29,7 +29,8 @@ const QUEUE: usize = 64;
 pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, handler: String) -> Result<Driver> {
     let known = shared.handlers.get(&handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
     known.check().map_err(|e| Error::from_kinded(format_args!("runtime handler {handler:?}"), &e))?;
-    namespaces::supported(&config)?;
+    namespaces::supported(shared, known.as_ref(), &config)?;
+    shared.cgroups.check(&config)?;
     let sysctls = sysctls(shared, &config)?;
     let id = SandboxId::generate();
     let netns = (!host_network(&config)).then(|| shared.config.netns_dir.join(format!("cni-{}", uuid::Uuid::new_v4())));
@@ -133,8 +134,9 @@ async fn make(
     driver.monitor = Some(monitor);
     driver.held = held;
     driver.start_init().await?;
+    shared.nri.run_sandbox(&driver.record.sandbox).await?;
     driver.record.sandbox.state = SandboxState::Ready;
-    driver.save()?;
+    driver.save().inspect_err(|_| shared.nri.undo_sandbox(&driver.record.sandbox))?;
     point("sandbox.ready");
     tracing::info!(pod = %id, name = config.metadata.as_ref().map_or("", |m| m.name.as_str()), "sandbox ready");
     Ok(driver)

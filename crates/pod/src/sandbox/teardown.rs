@@ -12,7 +12,7 @@ use cricket_process::fault::point;
 use cricket_runtime::monitor::{MonitorClient, MonitorError, kill_stuck};
 use cricket_store::Batch;
 
-use super::{cgroup_parent, files};
+use super::files;
 use crate::error::{Error, Result};
 use crate::record::{PodRecord, SandboxRecord};
 use crate::shared::{Shared, blocking};
@@ -73,7 +73,7 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
     failures.note(dismiss(shared, record, monitor).await);
     let dir = shared.pod_dir(id);
     let hierarchies = shared.hierarchies.clone();
-    let init = format!("{}/{id}", cgroup_parent(&record.sandbox.config.0));
+    let init = shared.cgroups.leaf(&shared.cgroups.parent(&record.sandbox.config.0), id.as_str());
     failures.note(
         blocking("remove the pod's files", move || {
             let mut failures = Failures::default();
@@ -88,7 +88,7 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
         .await,
     );
     failures.result()?;
-    shared.readers.forget(&cgroup_parent(&record.sandbox.config.0));
+    shared.readers.forget(&shared.cgroups.parent(&record.sandbox.config.0));
     point("sandbox.removed");
     let mut batch = Batch::new();
     batch.delete::<PodRecord>(id.as_str());

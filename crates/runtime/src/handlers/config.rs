@@ -148,7 +148,7 @@ pub(super) fn build(config: &HandlerConfig, driver: CgroupDriver) -> Result<Arc<
             config.runtime_path
         ))),
         "" | YOUKI_TYPE => Ok(Arc::new(Youki::new(config.clone(), spec_options(config)?))),
-        RUNC_TYPE | OCI_TYPE => Ok(Arc::new(OciCli::new(config.clone(), spec_options(config)?, driver))),
+        RUNC_TYPE | OCI_TYPE => Ok(Arc::new(OciCli::new(config.clone(), spec_options(config)?))),
         kind => Err(is_shim(kind)),
     }
 }

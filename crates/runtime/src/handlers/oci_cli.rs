@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cricket_oci::SpecOptions;
 use cricket_wire::launch_config::{LaunchConfig, OciAction, OciCliConfig, SYSTEM_PATH};
 
-use super::{CgroupDriver, Features, Handler, HandlerConfig, LaunchInput, Unavailable};
+use super::{Features, Handler, HandlerConfig, LaunchInput, Unavailable};
 
 /// The binary of an entry that names none.
 const DEFAULT_BINARY: &str = "runc";
@@ -15,12 +15,11 @@ const DEFAULT_BINARY: &str = "runc";
 pub(super) struct OciCli {
     config: HandlerConfig,
     spec_options: SpecOptions,
-    systemd_cgroup: bool,
 }
 
 impl OciCli {
-    pub(super) fn new(config: HandlerConfig, spec_options: SpecOptions, driver: CgroupDriver) -> Self {
-        Self { config, spec_options, systemd_cgroup: driver == CgroupDriver::Systemd }
+    pub(super) fn new(config: HandlerConfig, spec_options: SpecOptions) -> Self {
+        Self { config, spec_options }
     }
 
     fn binary(&self) -> &str {
@@ -36,7 +35,8 @@ impl OciCli {
             root: self.state_dir(state),
             id: id.to_owned(),
             bundle: bundle.to_owned(),
-            systemd_cgroup: self.systemd_cgroup,
+            // A scope is made before, and the runtime takes the cgroup that is there.
+            systemd_cgroup: false,
             action,
         }))
     }

@@ -17,12 +17,13 @@ pub(super) struct Youki {
 impl Youki {
     pub(super) fn new(config: HandlerConfig, mut spec_options: SpecOptions) -> Self {
         spec_options.recursive_read_only = FEATURES.recursive_read_only_mounts;
+        spec_options.mapped_mounts = FEATURES.user_namespaces;
         Self { config, spec_options }
     }
 }
 
-/// What the helper does on every kernel that cricket runs on.
-const FEATURES: Features = Features { user_namespaces: false, recursive_read_only_mounts: true };
+/// What the helper does where the kernel can.
+const FEATURES: Features = Features { user_namespaces: true, recursive_read_only_mounts: true };
 
 impl Handler for Youki {
     fn name(&self) -> &str {

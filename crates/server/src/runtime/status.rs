@@ -18,11 +18,13 @@ pub(super) async fn handle(service: &Service, request: v1::StatusRequest) -> Res
     };
     let network = shared.cni.ready().err().map(|e| ("NetworkPluginNotReady", e.to_string()));
     let conditions = vec![condition("RuntimeReady", None), condition("NetworkReady", network)];
+    // Both take a handler and a kernel that can.
+    let (attributes, users) = (shared.host.facts.mount_attributes, shared.user_namespaces.is_ok());
     let handlers = shared.handlers.statuses().into_iter().map(|(name, features)| v1::RuntimeHandler {
         name: name.to_owned(),
         features: Some(v1::RuntimeHandlerFeatures {
-            recursive_read_only_mounts: features.recursive_read_only_mounts,
-            user_namespaces: features.user_namespaces,
+            recursive_read_only_mounts: features.recursive_read_only_mounts && attributes,
+            user_namespaces: features.user_namespaces && users,
         }),
     });
     Ok(v1::StatusResponse {
