@@ -26,6 +26,8 @@ pub mod layer;
 pub mod log_split;
 pub mod manifest;
 pub mod names;
+pub mod nri_answers;
+pub mod nri_messages;
 pub mod redirect;
 pub mod reference;
 pub mod seccomp_profile;
@@ -60,6 +62,8 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("log_split", log_split::run),
     ("manifest", manifest::run),
     ("names", names::run),
+    ("nri_answers", nri_answers::run),
+    ("nri_messages", nri_messages::run),
     ("redirect", redirect::run),
     ("reference", reference::run),
     ("seccomp_profile", seccomp_profile::run),
