@@ -9,7 +9,8 @@
 //!
 //! The helper itself stays on the host: it opens whatever it needs of `/proc` there, and only the child enters the
 //! container, whose files, `/proc` and `/dev` are hostile. Both have one thread and run Rust code after the clone.
-//! How it is started and how it reports: `cricket_wire::helper`.
+//! How it is started and how it reports: `cricket_wire::helper`. Under other names it is `cricket-init`, the init of a pod,
+//! and `cricket-hold`, which keeps a systemd scope until a container is in it.
 //!
 //! It starts with every probe of a node, so its start counts: libc calls [`start`] without the standard library's own
 //! preparations (a signal stack, the bounds of the stack out of `/proc/self/maps`, an ignored `SIGPIPE`).
@@ -23,6 +24,7 @@ mod command;
 mod descriptor;
 mod failure;
 mod heap;
+mod hold;
 mod lookup;
 mod pod_init;
 mod reaper;
@@ -62,7 +64,11 @@ struct Made {
 extern "C" fn start(count: c_int, arguments: *const *const c_char) -> c_int {
     // SAFETY: `count` pointers to strings that end with a NUL, as libc gives them to a program.
     let name = (count > 0).then(|| unsafe { CStr::from_ptr(*arguments) });
-    let done = if name == Some(reaper::NAME_C) { reaper::run() } else { run() };
+    let done = match name {
+        Some(name) if name == reaper::NAME_C => reaper::run(),
+        Some(name) if name == hold::NAME_C => hold::run(),
+        _ => run(),
+    };
     if done { 0 } else { 1 }
 }
 

@@ -88,7 +88,7 @@ async fn collect(
 ) -> Result<ExecOutput> {
     let ended = monitor.exec(request);
     tokio::pin!(ended);
-    let budget = Arc::new(std::sync::atomic::AtomicUsize::new(MAX_OUTPUT));
+    let budget = crate::pipe::Budget::new(MAX_OUTPUT);
     let out = crate::pipe::read(stdout, budget.clone());
     let err = crate::pipe::read(stderr, budget);
     let exit: ExecExit = ended.await.map_err(|e| Error::internal("ask the monitor", &e))?;

@@ -106,3 +106,13 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Whether the daemons under test let systemd make cgroups: `CRICKET_TEST_CGROUP_DRIVER=systemd`.
+pub fn systemd_driver() -> bool {
+    std::env::var_os("CRICKET_TEST_CGROUP_DRIVER").is_some_and(|driver| driver == "systemd")
+}
+
+/// The name of a container's cgroup in its pod's.
+pub fn container_cgroup(id: &str) -> String {
+    if systemd_driver() { format!("cricket-{id}.scope") } else { id.to_owned() }
+}

@@ -29,6 +29,8 @@ pub struct Options {
     /// TOML keys for the table of the runtime part, such as
     /// `max_container_log_line_size = 100`.
     pub runtime_keys: String,
+    /// TOML keys for the table of NRI, whose socket and plugins are the daemon's own.
+    pub nri_keys: String,
     /// TOML tables at the end of the file.
     pub tables: String,
     /// Pin network namespaces in `/run/netns`, as in production, instead of in
@@ -68,6 +70,21 @@ pub(super) fn write(options: &Options, place: &Place, network: &Network) -> Resu
     );
     if options.program == Program::Containerd {
         text.push_str(&containerd()?);
+    } else {
+        if host::systemd_driver() {
+            text.push_str("[plugins.'io.cricket.v1']\ncgroup_driver = 'systemd'\n\n");
+        }
+        text.push_str(&format!(
+            "[plugins.'io.containerd.nri.v1.nri']\n\
+             socket_path = {:?}\n\
+             plugin_path = {:?}\n\
+             plugin_config_path = {:?}\n\
+             {}\n\n",
+            place.nri().join("nri.sock").display().to_string(),
+            place.nri().join("plugins").display().to_string(),
+            place.nri().join("conf.d").display().to_string(),
+            options.nri_keys,
+        ));
     }
     text.push_str(&options.tables);
     Ok(std::fs::write(place.config(), text)?)

@@ -156,6 +156,11 @@ impl Daemon {
         &mut self.options
     }
 
+    /// Where NRI's socket (`nri.sock`), plugins (`plugins`) and their configurations (`conf.d`) are.
+    pub fn nri(&self) -> PathBuf {
+        self.place.nri()
+    }
+
     /// A directory whose programs are the first that are found as CNI plugins.
     pub fn plugins(&self) -> PathBuf {
         self.place.plugins()
@@ -190,7 +195,14 @@ impl Daemon {
         let uid = pod.metadata.as_ref().map_or("", |metadata| &metadata.uid).to_owned();
         let logs = self.place.home.join("logs").join(format!("default_{name}_{uid}"));
         pod.log_directory = logs.display().to_string();
-        pod.linux.get_or_insert_default().cgroup_parent = format!("/{}/pod{uid}", self.place.mark);
+        pod.linux.get_or_insert_default().cgroup_parent = match host::systemd_driver() {
+            false => format!("/{}/pod{uid}", self.place.mark),
+            // A dash is a level: `ck-MARK` has one.
+            true => {
+                let (top, pod) = (&self.place.mark, uid.replace('-', "_"));
+                format!("/ck.slice/{top}.slice/{top}-pod{pod}.slice")
+            }
+        };
         // A kubelet makes the log directory before it asks for the pod.
         if let Err(error) = std::fs::create_dir_all(&logs) {
             panic!("{}: {error}", logs.display());

@@ -80,6 +80,10 @@ impl Place {
         self.home.join("config.toml")
     }
 
+    pub(super) fn nri(&self) -> PathBuf {
+        self.home.join("nri")
+    }
+
     pub(super) fn plugins(&self) -> PathBuf {
         self.home.join("plugins")
     }
@@ -118,7 +122,9 @@ impl Place {
         leaks.extend(leaks::files(&self.state()).difference(&before.files).map(|f| format!("state {}", f.display())));
         for group in leaks::cgroups(&self.mark)? {
             // The parents that the tests' pods name are the kubelet's to remove, not the runtime's.
-            let parent = group.parent().is_some_and(|dir| dir.ends_with(&self.mark)) || group.ends_with(&self.mark);
+            let slice = host::systemd_driver() && group.extension().is_some_and(|kind| kind == "slice");
+            let parent =
+                slice || group.parent().is_some_and(|dir| dir.ends_with(&self.mark)) || group.ends_with(&self.mark);
             if !parent && !before.cgroups.contains(&group) {
                 leaks.push(format!("cgroup {}", group.display()));
             }
