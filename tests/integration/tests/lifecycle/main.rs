@@ -11,6 +11,7 @@ mod metrics;
 mod mounts;
 mod namespaces;
 mod network;
+mod nri;
 mod plugins;
 mod resources;
 mod security;

@@ -23,10 +23,7 @@ struct Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for plugin in &mut self.plugins {
-            let _ = plugin.kill();
-            let _ = plugin.wait();
-        }
+        self.dismiss();
     }
 }
 
@@ -35,6 +32,20 @@ impl Stage {
         let node = Node::with(Options { nri_keys: nri_keys.to_owned(), ..Options::default() }).await?;
         let cri = node.daemon.cri().await?;
         Ok(Self { node, cri, plugins: Vec::new() })
+    }
+
+    /// Ends the plugins.
+    fn dismiss(&mut self) {
+        for mut plugin in self.plugins.drain(..) {
+            let _ = plugin.kill();
+            let _ = plugin.wait();
+        }
+    }
+
+    /// Nothing is left, of the plugins' doing or otherwise.
+    fn assert_no_leaks(&mut self) -> Result<()> {
+        self.dismiss();
+        self.node.daemon.assert_no_leaks(SOON)
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -82,10 +93,10 @@ impl Stage {
         Ok((pod, id))
     }
 
-    async fn end(self, pod: &str) -> Result<()> {
+    async fn end(mut self, pod: &str) -> Result<()> {
         self.cri.stop_pod(pod).await?;
         self.cri.remove_pod(pod).await?;
-        self.node.daemon.assert_no_leaks(SOON)
+        self.assert_no_leaks()
     }
 }
 
@@ -96,7 +107,7 @@ fn memory_limit(bytes: i64) -> Value {
 /// A container's memory limit in its cgroup, of whatever version.
 fn limit_in_cgroup(pod: &v1::PodSandboxConfig, id: &str) -> Result<String> {
     let parent = pod.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
-    let folder = |root: &str| Path::new(root).join(parent.trim_start_matches('/')).join(id);
+    let folder = |root: &str| Path::new(root).join(parent.trim_start_matches('/')).join(host::container_cgroup(id));
     let v1 = folder("/sys/fs/cgroup/memory").join("memory.limit_in_bytes");
     let file = if v1.exists() { v1 } else { folder("/sys/fs/cgroup").join("memory.max") };
     Ok(std::fs::read_to_string(&file).with_context(|| file.display().to_string())?.trim().to_owned())
@@ -171,7 +182,7 @@ async fn a_life_is_told_to_plugins() -> Result<()> {
     assert!(run["pod"]["ips"][0].as_str().is_some_and(|ip| !ip.is_empty()), "{run}");
     let stopped = stage.event("watch", "StopContainer").await?;
     assert_eq!((&stopped["container"]["id"], &stopped["container"]["exit_code"]), (&json!(main), &json!(3)));
-    stage.node.daemon.assert_no_leaks(SOON)
+    stage.assert_no_leaks()
 }
 
 #[tokio::test]
@@ -182,12 +193,16 @@ async fn what_plugins_refuse_leaves_nothing() -> Result<()> {
     stage.plugin("10", "one", mount.clone()).await?;
     stage.plugin("20", "two", mount).await?;
     stage.plugin("30", "no", json!({ "container": "bad", "fail": "CreateContainer" })).await?;
+    let path = json!({ "container": "path", "adjust": { "linux": { "cgroups_path": "/" } } });
+    stage.plugin("35", "path", path).await?;
     stage.plugin("40", "late", json!({ "container": "unstarted", "fail": "StartContainer" })).await?;
     let (pod, id) = stage.pod("nri-refused").await?;
     let torn = stage.cri.create(&id, &idle("torn"), &pod).await.expect_err("in conflict");
     assert!(torn.message().contains("20-two") && torn.message().contains("10-one"), "{torn}");
     let bad = stage.cri.create(&id, &idle("bad"), &pod).await.expect_err("refused");
     assert!(bad.message().contains("30-no") && bad.message().contains("as I was told"), "{bad}");
+    let path = stage.cri.create(&id, &idle("path"), &pod).await.expect_err("harms others");
+    assert!(path.message().contains("the cgroup of a container"), "{path}");
     assert!(stage.cri.containers().await?.is_empty());
     assert_eq!(leaks::mounts(&[&stage.node.daemon.state().join("pods").join(&id).join("c")])?, Vec::<PathBuf>::new());
     let unstarted = stage.cri.create(&id, &idle("unstarted"), &pod).await?;
@@ -208,7 +223,7 @@ async fn a_pod_that_a_plugin_refuses_is_not_made() -> Result<()> {
     assert!(refused.message().contains("10-no"), "{refused}");
     assert!(stage.cri.pods().await?.is_empty());
     stage.event("no", "RemovePodSandbox").await?;
-    stage.node.daemon.assert_no_leaks(SOON)
+    stage.assert_no_leaks()
 }
 
 #[tokio::test]
