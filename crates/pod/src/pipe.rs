@@ -139,8 +139,8 @@ mod tests {
             drop(budget);
             bytes.len()
         };
-        let all = futures_util::future::join_all((0..12).map(|_| one())).await;
-        assert_eq!(all, [300_000; 12]);
+        let all: tokio::task::JoinSet<usize> = (0..12).map(|_| one()).collect();
+        assert_eq!(all.join_all().await, [300_000; 12]);
         assert_eq!(GRANTS.available_permits(), 4);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::overlay::{Overlay, Way, mount_at, unmount_all};
+use super::overlay::{Overlay, Upper, Way, mount_at, unmount_all};
 
 #[test]
 fn classic_mounts_of_200_layers_fit_in_a_page() {
