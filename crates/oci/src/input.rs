@@ -191,6 +191,17 @@ pub struct AnonymousVolume {
     pub source: PathBuf,
 }
 
+/// An image that the request wants mounted (see [`crate::mounted_images`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedImage {
+    /// The mount's index in the request.
+    pub index: usize,
+    /// The image's name or ID.
+    pub image: String,
+    /// A path inside the image without `.` and `..`; empty for its root.
+    pub sub_path: PathBuf,
+}
+
 /// Everything a container's specification is made of.
 pub struct ContainerInput<'a> {
     /// The container's ID.
@@ -215,6 +226,8 @@ pub struct ContainerInput<'a> {
     pub files: SandboxFiles,
     /// Anonymous volumes made for this container.
     pub volumes: Vec<AnonymousVolume>,
+    /// Where the images of the request's mounts are on the host, sub-paths included, by the mount's index.
+    pub images: BTreeMap<usize, PathBuf>,
     /// The sandbox's namespaces.
     pub namespaces: NamespacePaths,
     /// `linux.cgroupsPath`.

@@ -22,6 +22,7 @@ mod error;
 mod exec;
 #[doc(hidden)]
 pub mod fuzzing;
+mod images;
 mod input;
 mod limits;
 mod mounts;
@@ -42,9 +43,10 @@ mod validate;
 pub use caps::DEFAULT as DEFAULT_CAPABILITIES;
 pub use error::{Error, Result};
 pub use exec::exec_process;
+pub use images::mounted_images;
 pub use input::{
-    AnonymousVolume, ContainerInput, DeviceKind, HostDevice, HostFacts, ImageDefaults, MountFacts, NamespacePaths,
-    PathKind, Propagation, SandboxFiles, SpecOptions,
+    AnonymousVolume, ContainerInput, DeviceKind, HostDevice, HostFacts, ImageDefaults, MountFacts, MountedImage,
+    NamespacePaths, PathKind, Propagation, SandboxFiles, SpecOptions,
 };
 pub use mounts::image_volumes;
 pub use namespaces::sandbox_user_namespace;

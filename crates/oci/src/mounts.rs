@@ -128,14 +128,11 @@ fn bind_of_request(input: &ContainerInput<'_>, index: usize, mount: &v1::Mount, 
     if destination == Path::new("/") {
         return Err(Error::invalid(field("container_path"), "is the root"));
     }
-    if mount.image.is_some() {
-        if !mount.host_path.is_empty() {
-            return Err(Error::invalid(field("host_path"), "is given together with an image"));
-        }
-        return Err(Error::unsupported(field("image"), "images cannot be mounted as volumes"));
-    }
-    if !mount.image_sub_path.is_empty() {
-        return Err(Error::invalid(field("image_sub_path"), "is given without an image"));
+    if crate::images::mounted_image(index, mount)?.is_some() {
+        let source = input.images.get(&index).ok_or(Error::Missing("the image of a mount"))?;
+        let options = ["rbind", "rprivate", "ro"].into_iter().chain(extra_options(mount, &field("mount_options"))?);
+        // IDs are mapped in the image's layers, as those of the pod.
+        return Ok(bind(&destination, source, &options.collect::<Vec<_>>()));
     }
     let maps = userns::of_mount(&format!("mounts[{index}]"), mount)?;
     if maps.is_some() {
@@ -175,21 +172,22 @@ fn bind_of_request(input: &ContainerInput<'_>, index: usize, mount: &v1::Mount, 
     }
     options.push(if mount.readonly { "ro" } else { "rw" });
     options.extend(recursive);
-    for option in &mount.mount_options {
-        match EXTRA_OPTIONS.iter().find(|known| **known == option.as_str()) {
-            Some(option) => options.push(option),
-            None => {
-                let reason = format!("{} is not an option of bind mounts", shown(option));
-                return Err(Error::invalid(field("mount_options"), reason));
-            }
-        }
-    }
+    options.extend(extra_options(mount, &field("mount_options"))?);
     let mut mount = bind(&destination, &source, &options);
     if let Some(maps) = maps {
         let (users, groups) = userns::mappings(maps)?;
         mount.set_uid_mappings(Some(users)).set_gid_mappings(Some(groups));
     }
     Ok(mount)
+}
+
+/// What the kubelet adds of its own.
+fn extra_options(mount: &v1::Mount, field: &str) -> Result<Vec<&'static str>> {
+    let known = |option: &String| {
+        let found = EXTRA_OPTIONS.iter().find(|known| **known == option.as_str()).copied();
+        found.ok_or_else(|| Error::invalid(field, format!("{} is not an option of bind mounts", shown(option))))
+    };
+    mount.mount_options.iter().map(known).collect()
 }
 
 /// Refuses what takes mount_setattr(2) where the handler or the kernel does not have it.

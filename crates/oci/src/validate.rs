@@ -51,6 +51,7 @@ pub fn validate_container(config: &v1::ContainerConfig, sandbox: &v1::PodSandbox
         v1::MountPropagation::try_from(mount.propagation)
             .map_err(|_| Error::invalid("mounts.propagation", format!("{} is not a mode", mount.propagation)))?;
     }
+    crate::mounted_images(config)?;
     stop_signal(config, &Default::default())?;
     container_modes(config, sandbox)?;
     let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());

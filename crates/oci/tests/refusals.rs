@@ -92,7 +92,21 @@ fn each_names_its_field() {
             No,
         ),
         (|c| c.mount("/a", "/x").image = Some(Default::default()), "mounts[0].host_path", Bad),
-        (|c| c.mount("/a", "").image = Some(Default::default()), "mounts[0].image: not supported", No),
+        (|c| c.mount("/a", "").image = Some(Default::default()), "mounts[0].image: has no name", Bad),
+        (|c| c.mount("/a", "/x").image_sub_path = "x".into(), "mounts[0].image_sub_path: is given without", Bad),
+        (|c| c.image_mount("/a", "../x").readonly = true, "mounts[0].image_sub_path", Bad),
+        (|c| c.image_mount("/a", "/x").readonly = true, "mounts[0].image_sub_path", Bad),
+        (|c| c.image_mount("/a", "").propagation = 1, "mounts[0].propagation: of an image", Bad),
+        (|c| c.image_mount("/a", "").recursive_read_only = true, "mounts[0].recursive_read_only: needs readonly", Bad),
+        (|c| c.image_mount("/a", "").mount_options = strings(&["rw"]), "mounts[0].mount_options", Bad),
+        (
+            |c| {
+                let mount = c.mount("/a", "/x");
+                (mount.readonly, mount.recursive_read_only, mount.propagation) = (true, true, 1);
+            },
+            "mounts[0].recursive_read_only: needs private",
+            Bad,
+        ),
         (|c| c.mount("/a", "/x").uid_mappings = vec![ids(0, 1, 1)], "mounts[0].gid_mappings: has 0", Bad),
         (
             |c| {
@@ -237,4 +251,20 @@ fn sandboxes_that_would_corrupt_files_or_leave_their_place() {
         let error = validate_sandbox(&sandbox).unwrap_err();
         assert!(error.to_string().starts_with(begins), "{begins}: {error}");
     }
+}
+
+#[test]
+fn a_mounted_image_is_read_only_whatever_was_asked() {
+    let mut case = Case::default();
+    case.mount("/host", "/x");
+    case.image_mount("/a", "./some//dir/").mount_options = strings(&["noexec"]);
+    let images = cricket_oci::mounted_images(&case.config).unwrap();
+    assert_eq!((images.len(), images[0].index), (1, 1));
+    assert_eq!(images[0].sub_path, std::path::Path::new("some/dir"));
+    let spec = case.spec().unwrap().spec;
+    let mounts = spec.mounts().as_ref().unwrap();
+    let mount = mounts.iter().find(|mount| mount.destination() == std::path::Path::new("/a")).unwrap();
+    assert_eq!(mount.source().as_deref(), Some(std::path::Path::new("/run/s/images/0")));
+    assert_eq!(mount.options().as_deref(), Some(&strings(&["rbind", "rprivate", "ro", "noexec"])[..]));
+    assert!(mount.uid_mappings().is_none());
 }

@@ -46,7 +46,9 @@ pub use host::Host;
 pub use metrics::metric_descriptors;
 pub use nri::Nri;
 pub use pods::{Pods, Told};
-pub use record::{ContainerRecord, ContainerState, Exited, PodRecord, Running, SandboxRecord, SandboxState};
+pub use record::{
+    ContainerRecord, ContainerState, Exited, MountedRef, PodRecord, Running, SandboxRecord, SandboxState,
+};
 pub use shared::{Event, EventKind, PodsConfig, Shared, now};
 pub use stats::Readers;
 pub use stream::{AttachSession, Attachment, Closed, ExecProcess, ExecSession, Exit, Input, Output, Stdio, Terminal};

@@ -123,6 +123,15 @@ pub struct ImageFacts {
     pub id: String,
 }
 
+/// An image that is mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedRef {
+    /// The index of its mount in the container's configuration.
+    pub index: usize,
+    /// As [`ImageFacts::reference`].
+    pub reference: String,
+}
+
 /// One container of a pod.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContainerRecord {
@@ -148,6 +157,9 @@ pub struct ContainerRecord {
     pub resources: Stored<v1::LinuxContainerResources>,
     /// Anonymous volumes (image `VOLUME`s): removed with it.
     pub volumes: Vec<PathBuf>,
+    /// The images that are mounted into it.
+    #[serde(default)]
+    pub images: Vec<MountedRef>,
     /// Host directories that a mount names and that have to be made before the start.
     pub make_dirs: Vec<PathBuf>,
 }

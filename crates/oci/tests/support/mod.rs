@@ -57,6 +57,7 @@ pub struct Case {
     pub group: Option<Vec<u8>>,
     pub files: SandboxFiles,
     pub volumes: Vec<AnonymousVolume>,
+    pub images: BTreeMap<usize, PathBuf>,
     pub namespaces: NamespacePaths,
     pub host: HostFacts,
     pub handler: SpecOptions,
@@ -121,6 +122,7 @@ impl Default for Case {
                 shm: Some("/run/s/shm".into()),
             },
             volumes: vec![],
+            images: BTreeMap::new(),
             namespaces: NamespacePaths {
                 network: Some("/run/netns/cni-1".into()),
                 ipc: Some("/proc/7/ns/ipc".into()),
@@ -195,6 +197,7 @@ impl Case {
             group: self.group.as_deref(),
             files: self.files.clone(),
             volumes: self.volumes.clone(),
+            images: self.images.clone(),
             namespaces: self.namespaces.clone(),
             cgroups_path: "/kubepods/pod1/c".into(),
             host_name: "node-1",
@@ -212,5 +215,14 @@ impl Case {
             Ok(_) => panic!("was accepted"),
             Err(error) => error.to_string(),
         }
+    }
+
+    /// A mount of an image, which is on the host.
+    pub fn image_mount(&mut self, container_path: &str, sub_path: &str) -> &mut v1::Mount {
+        self.images.insert(self.config.mounts.len(), "/run/s/images/0".into());
+        let mount = self.mount(container_path, "");
+        mount.image = Some(v1::ImageSpec { image: "registry.test/data:1".into(), ..Default::default() });
+        mount.image_sub_path = sub_path.into();
+        mount
     }
 }

@@ -1,5 +1,6 @@
 //! CreateContainer: record, root file system, specification. No process is made before the start.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use cricket_oci::{AnonymousVolume, ContainerInput, ContainerSpec, ImageDefaults,
 use cricket_process::fault::point;
 
 use super::flight::Done;
-use super::{Driver, Reply, discard_container};
+use super::{Driver, Reply, discard_container, images};
 use crate::error::{Error, Result};
 use crate::host::LivePaths;
 use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
@@ -68,10 +69,12 @@ impl Driver {
         sandbox: v1::PodSandboxConfig,
     ) -> Result<(Arc<Image>, SpecInput)> {
         self.require_ready()?;
+        self.check_target(&config)?;
         let image = self.image(&config)?;
         let parent = self.shared.cgroups.parent(&self.record.sandbox.config.0);
         let defaults = image_defaults(&image);
         let volumes = self.volumes(id, &config, &defaults)?;
+        let images = images::wanted(&self.shared.images, &config)?;
         let facts = image_facts(&config, &image);
         let bundle = self.shared.bundle(&self.record.sandbox.id, id);
         let cgroup = self.shared.cgroups.leaf(&parent, id.as_str());
@@ -86,6 +89,7 @@ impl Driver {
             user: Stored::default(),
             resources: Stored(resources(&config)),
             volumes: volumes.iter().map(|v| v.source.clone()).collect(),
+            images: images::facts(&images),
             make_dirs: Vec::new(),
             config: Stored(config.clone()),
         });
@@ -100,6 +104,8 @@ impl Driver {
             image_name: record.image.name.clone(),
             rootfs: bundle.join("rootfs"),
             volumes,
+            images,
+            places: BTreeMap::new(),
             bundle,
             container: record.clone(),
         };
@@ -107,6 +113,18 @@ impl Driver {
         self.save()?;
         point("container.recorded");
         Ok((image, input))
+    }
+
+    /// A container whose processes another one is to see is one of this pod.
+    fn check_target(&self, config: &v1::ContainerConfig) -> Result<()> {
+        let security = config.linux.as_ref().and_then(|l| l.security_context.as_ref());
+        let Some(options) = security.and_then(|s| s.namespace_options.as_ref()) else { return Ok(()) };
+        let meant = |c: &Arc<ContainerRecord>| c.id.as_str().starts_with(&options.target_id) && c.listed();
+        if options.pid() != v1::NamespaceMode::Target || self.record.containers.iter().any(meant) {
+            return Ok(());
+        }
+        let field = "linux.security_context.namespace_options.target_id";
+        Err(Error::invalid(format_args!("{field}: {:?} is no container of this pod", options.target_id)))
     }
 
     /// The image that the kubelet names, which it has pulled before.
@@ -194,26 +212,27 @@ impl Driver {
 }
 
 /// Everything between the record that says CREATING and the one that says CREATED.
-async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
-    let (images, id, rootfs) = (input.shared.images.clone(), input.id.clone(), input.rootfs.clone());
+async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
+    let (store, id, rootfs) = (input.shared.images.clone(), input.id.clone(), input.rootfs.clone());
     let folder = rootfs.clone();
     blocking("make the bundle", move || {
         crate::bundle::folder(&folder).map_err(|e| Error::internal(format_args!("make {}", folder.display()), &e))
     })
     .await?;
     let maps = crate::sandbox::user_namespace(&input.record.config.0)?;
-    images.create_rootfs(&id, &image, maps).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
-    images.mount_rootfs(&id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
+    store.create_rootfs(&id, &image, maps).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
+    store.mount_rootfs(&id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
     point("container.mounted");
     for volume in &input.volumes {
         let directory = volume.source.clone();
         let owner = crate::sandbox::root_of(&input.record.config.0)?;
         blocking("make a volume", move || make_volume(&directory, owner)).await?;
-        images
+        store
             .copy_up_volume(&rootfs, &volume.destination.to_string_lossy(), &volume.source)
             .await
             .map_err(|e| Error::from_kinded(format_args!("fill volume {}", volume.destination.display()), &e))?;
     }
+    input.places = images::mount(&store, &id, &input.bundle, &input.images, maps).await?;
     let (mut spec, input) = blocking("make the specification", move || Ok((make_spec(&input)?, input))).await?;
     let nri = &input.shared.nri;
     let handlers = &input.shared.handlers;
@@ -252,6 +271,9 @@ struct SpecInput {
     image_name: String,
     rootfs: PathBuf,
     volumes: Vec<AnonymousVolume>,
+    images: images::Wanted,
+    /// Where they are, once they are mounted.
+    places: BTreeMap<usize, PathBuf>,
     bundle: PathBuf,
     container: Arc<ContainerRecord>,
 }
@@ -295,6 +317,7 @@ fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
         group: group.as_deref(),
         files: sandbox_files(&pod_dir, &input.sandbox),
         volumes: input.volumes.clone(),
+        images: input.places.clone(),
         namespaces: placeholders(&input.record),
         cgroups_path: input.cgroup.clone(),
         host_name: &shared.host.name,

@@ -17,6 +17,7 @@ mod backlog;
 mod create;
 mod exit;
 mod flight;
+mod images;
 mod launch;
 mod remove;
 mod sandbox;

@@ -78,6 +78,8 @@ pub(crate) async fn discard_container(
     let (hierarchies, path) = (shared.hierarchies.clone(), record.cgroup.clone());
     failures.note(blocking("remove the container's cgroup", move || remove_cgroup(&hierarchies, &path)).await);
     let rootfs = bundle.join("rootfs");
+    // The layers are the container's until its root file system is forgotten.
+    failures.note(super::images::unmount(shared, &bundle).await);
     let removed = shared.images.remove_rootfs(&record.id, Some(&rootfs)).await;
     failures.note(removed.map_err(|e| Error::from_kinded("remove the root file system", &e)));
     let volumes = shared.volumes(&record.id);

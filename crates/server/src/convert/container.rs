@@ -42,6 +42,17 @@ pub(crate) fn item(sandbox: &str, record: &ContainerRecord) -> v1::Container {
     }
 }
 
+/// As they were asked for, with the digests of the images among them.
+fn mounts(record: &ContainerRecord) -> Vec<v1::Mount> {
+    let mut mounts = record.config.0.mounts.clone();
+    for known in &record.images {
+        if let Some(image) = mounts.get_mut(known.index).and_then(|mount| mount.image.as_mut()) {
+            image.image_ref.clone_from(&known.reference);
+        }
+    }
+    mounts
+}
+
 /// For statuses and events.
 pub(crate) fn status(record: &ContainerRecord) -> v1::ContainerStatus {
     let config = &record.config.0;
@@ -54,7 +65,7 @@ pub(crate) fn status(record: &ContainerRecord) -> v1::ContainerStatus {
         image_ref: record.image.reference.clone(),
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
-        mounts: config.mounts.clone(),
+        mounts: mounts(record),
         log_path: record.log_path.clone(),
         resources: Some(v1::ContainerResources { linux: Some(record.resources.0.clone()), windows: None }),
         image_id: record.image.id.clone(),
