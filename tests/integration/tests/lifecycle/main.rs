@@ -19,4 +19,5 @@ mod stats;
 mod status;
 mod stop;
 mod support;
+mod userns;
 mod whole_pod;

@@ -195,22 +195,6 @@ async fn a_debugger_joins_its_targets_pids() -> Result<()> {
 }
 
 #[tokio::test]
-async fn user_namespaces_are_refused_as_long_as_they_are_not_advertised() -> Result<()> {
-    let node = node().await?;
-    let mut pod = node.daemon.pod("ns-user");
-    let users = v1::UserNamespace {
-        mode: v1::NamespaceMode::Pod.into(),
-        uids: vec![v1::IdMapping { host_id: 100_000, container_id: 0, length: 65536 }],
-        gids: vec![v1::IdMapping { host_id: 100_000, container_id: 0, length: 65536 }],
-    };
-    pod_security(&mut pod).namespace_options.get_or_insert_default().userns_options = Some(users);
-    let cri = node.daemon.cri().await?;
-    let error = cri.run_pod(&pod).await.expect_err("what is not advertised is refused");
-    assert!(error.message().contains("user namespace"), "{error}");
-    Ok(())
-}
-
-#[tokio::test]
 async fn no_process_stays_for_a_pod_but_its_monitor() -> Result<()> {
     let node = cricket_integration::Node::start().await?;
     let cri = node.daemon.cri().await?;
