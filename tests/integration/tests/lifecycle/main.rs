@@ -5,6 +5,7 @@ mod environment;
 mod events;
 mod exec;
 mod handlers;
+mod image_volumes;
 mod images;
 mod logs;
 mod metrics;
