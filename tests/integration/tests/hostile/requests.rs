@@ -136,6 +136,58 @@ async fn containers_with_bad_fields_are_refused() -> Result<()> {
         ("run_as_user", Box::new(|config| context(config).run_as_user = Some(v1::Int64Value { value: -1 }))),
         ("run_as_user", Box::new(|config| context(config).run_as_user = Some(v1::Int64Value { value: 1 << 32 }))),
         ("supplemental_groups", Box::new(|config| context(config).supplemental_groups = vec![i64::MAX])),
+        // What the definition of CRI calls an error.
+        (
+            "run_as_username",
+            Box::new(|config| {
+                context(config).run_as_user = Some(v1::Int64Value { value: 1 });
+                context(config).run_as_username = "nobody".into();
+            }),
+        ),
+        ("run_as_username", Box::new(|config| context(config).run_as_username = "nobody-here".into())),
+        ("run_as_group", Box::new(|config| context(config).run_as_group = Some(v1::Int64Value { value: 1 }))),
+        ("privileged", Box::new(|config| context(config).privileged = true)),
+        (
+            "host_path",
+            Box::new(move |config| {
+                config.mounts = vec![v1::Mount { image: Some(Default::default()), ..mount("/tmp", "/tmp") }];
+            }),
+        ),
+        (
+            "image_sub_path",
+            Box::new(move |config| {
+                config.mounts = vec![v1::Mount { image_sub_path: "x".into(), ..mount("/tmp", "/tmp") }];
+            }),
+        ),
+        (
+            "recursive_read_only",
+            Box::new(move |config| {
+                config.mounts = vec![v1::Mount { recursive_read_only: true, ..mount("/tmp", "/tmp") }];
+            }),
+        ),
+        (
+            "recursive_read_only",
+            Box::new(move |config| {
+                let both = v1::Mount { recursive_read_only: true, readonly: true, ..mount("/tmp", "/tmp") };
+                config.mounts = vec![v1::Mount { propagation: 1, ..both }];
+            }),
+        ),
+        (
+            "userns_options",
+            Box::new(|config| {
+                let ids = v1::IdMapping { host_id: 1 << 20, container_id: 0, length: 1 << 16 };
+                let own = v1::UserNamespace { mode: v1::NamespaceMode::Pod.into(), uids: vec![ids], gids: vec![ids] };
+                context(config).namespace_options.get_or_insert_default().userns_options = Some(own);
+            }),
+        ),
+        (
+            "target_id",
+            Box::new(|config| {
+                let options = context(config).namespace_options.get_or_insert_default();
+                options.set_pid(v1::NamespaceMode::Target);
+                options.target_id = "f".repeat(64);
+            }),
+        ),
         ("namespace", Box::new(|config| context(config).namespace_options.get_or_insert_default().pid = 99)),
     ];
     for name in BAD_NAMES {
@@ -170,6 +222,23 @@ async fn ids_and_times_are_checked() -> Result<()> {
     }
     let error = scene.cri.exec(&id, &[], 1).await.expect_err("no command");
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    let order = v1::ExecRequest { container_id: id.clone(), cmd: vec!["true".into()], ..Default::default() };
+    let terminal = v1::ExecRequest { tty: true, stdout: true, stderr: true, ..order.clone() };
+    for (request, field) in [(order, "std"), (terminal, "stderr")] {
+        let attach = v1::AttachRequest {
+            container_id: id.clone(),
+            stdin: request.stdin,
+            tty: request.tty,
+            stdout: request.stdout,
+            stderr: request.stderr,
+        };
+        for error in [
+            scene.cri.runtime().exec(request).await.expect_err(field),
+            scene.cri.runtime().attach(attach).await.expect_err(field),
+        ] {
+            assert!(error.code() == Code::InvalidArgument && error.message().contains(field), "{field}: {error}");
+        }
+    }
     for id in ["../../../etc", "a\0b", "a\nb", &"x".repeat(1 << 20)] {
         for error in [
             scene.cri.start(id).await.err(),
