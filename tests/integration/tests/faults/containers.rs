@@ -31,10 +31,19 @@ async fn creating() -> Result<()> {
     let mut neighbour = Neighbour::start(&node.daemon).await?;
     let before = footprint(&node.daemon)?;
     let (pod, sandbox) = (neighbour.pod.clone(), neighbour.sandbox.clone());
-    let points = ["container.recorded", "rootfs.staged", "rootfs.placed", "container.mounted", "container.created"];
+    let points = [
+        "container.recorded",
+        "rootfs.staged",
+        "rootfs.placed",
+        "container.mounted",
+        "image.noted",
+        "container.created",
+    ];
     for point in points {
         let at = || format!("after {point}");
-        let config = labelled("victim", OBEDIENT);
+        let mut config = labelled("victim", OBEDIENT);
+        let image = config.image.clone();
+        config.mounts.push(v1::Mount { image, container_path: "/image".into(), ..Default::default() });
         let cri = die_at(&mut node.daemon, point, async |cri| cri.create(&pod, &config, &sandbox).await).await?;
         let made: Vec<_> = cri.containers().await?.into_iter().filter(|c| c.id != neighbour.container).collect();
         if point == "container.created" {
