@@ -228,7 +228,14 @@ fn names_that_are_not_names() {
 #[test]
 fn sandboxes_that_would_corrupt_files_or_leave_their_place() {
     type Change = fn(&mut v1::PodSandboxConfig);
-    let rows: [(Change, &str); 8] = [
+    let rows: [(Change, &str); 9] = [
+        (
+            |s| {
+                let context = s.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+                context.run_as_group = Some(v1::Int64Value { value: 1 });
+            },
+            "linux.security_context.run_as_group",
+        ),
         (|s| s.hostname = "a\nb".into(), "hostname"),
         (|s| s.hostname = "x".repeat(65), "hostname"),
         (|s| s.log_directory = "relative".into(), "log_directory"),
