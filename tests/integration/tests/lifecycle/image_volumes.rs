@@ -7,7 +7,7 @@ use cricket_testkit::cri;
 use cricket_testkit::image::{Layer, Tree};
 use tonic::Code;
 
-use crate::support::{Scene, idle};
+use crate::support::{Scene, idle, node, pod_security, security};
 
 fn volume(image: &str, sub_path: &str, at: &str) -> v1::Mount {
     v1::Mount {
@@ -64,6 +64,26 @@ async fn an_image_is_a_read_only_volume() -> Result<()> {
     // The image's removal does not take its files away.
     scene.cri.remove_image(&image).await?;
     assert_eq!(scene.sh(&main, read).await?, "newlowlownew");
+    scene.end().await
+}
+
+#[tokio::test]
+async fn its_ids_are_those_of_the_pod() -> Result<()> {
+    let ids = v1::IdMapping { host_id: 1 << 24, container_id: 0, length: 1 << 16 };
+    let users = v1::UserNamespace { mode: v1::NamespaceMode::Pod.into(), uids: vec![ids], gids: vec![ids] };
+    let node = node().await?;
+    let mut pod = node.daemon.pod("image-volume-users");
+    pod_security(&mut pod).namespace_options.get_or_insert_default().userns_options = Some(users.clone());
+    let scene = Scene::with(node, pod).await?;
+    let image = data(&scene.node, "image-volume-users").await?;
+    let mut config = idle("main");
+    security(&mut config).namespace_options.get_or_insert_default().userns_options = Some(users);
+    // As a kubelet says it of every volume.
+    let mapped = v1::Mount { uid_mappings: vec![ids], gid_mappings: vec![ids], ..volume(&image, "data/dir", "/part") };
+    config.mounts = vec![volume(&image, "", "/whole"), mapped];
+    let main = scene.run(&config).await?;
+    let read = "stat -c %u:%g /whole/data /whole/data/old /part/low; cat /part/low";
+    assert_eq!(scene.sh(&main, read).await?, "0:0\n0:0\n0:0\nlow");
     scene.end().await
 }
 
