@@ -55,7 +55,7 @@ pub(crate) fn run(config: &Config, verify: bool) -> Outcome {
         }
     };
     tell(node::kernel());
-    tell(node::cgroups());
+    tell(node::cgroups(config.own.cgroup_driver));
     tell(node::helpers(config));
     tell(node::handlers(config));
     tell(node::settings(config));

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use cricket_cgroup::{Hierarchies, Kind, Version};
 use cricket_process::KernelFeatures;
+use cricket_runtime::handlers::CgroupDriver;
 
 use super::Finding;
 use crate::config::Config;
@@ -54,8 +55,8 @@ pub(super) fn release(release: &str) -> Finding {
     }
 }
 
-/// The control groups.
-pub(super) fn cgroups() -> Vec<Finding> {
+/// The control groups, and who makes them.
+pub(super) fn cgroups(driver: CgroupDriver) -> Vec<Finding> {
     let found = match Hierarchies::detect() {
         Ok(found) => found,
         Err(e) => return vec![Finding::Wrong(format!("control groups: {e}"))],
@@ -73,7 +74,14 @@ pub(super) fn cgroups() -> Vec<Finding> {
         (Version::V1, Some(_)) => "v1, with a v2 hierarchy beside",
         (Version::V1, None) => "v1",
     };
-    let mut findings = vec![Finding::Good(format!("control groups: {layout}, driver cgroupfs"))];
+    let (driver, fits) = match driver {
+        CgroupDriver::Cgroupfs => ("cgroupfs", true),
+        CgroupDriver::Systemd => ("systemd", found.version() == Version::V2),
+    };
+    let mut findings = vec![match fits {
+        true => Finding::Good(format!("control groups: {layout}, driver {driver}")),
+        false => Finding::Wrong(format!("control groups: {layout}, but the driver {driver} needs v2")),
+    }];
     let missing = CONTROLLERS.into_iter().filter(|c| !has(c));
     findings.extend(missing.map(|c| Finding::Wrong(format!("control groups: the controller {c} is missing"))));
     findings
