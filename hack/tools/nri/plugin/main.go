@@ -88,11 +88,15 @@ func main() {
 	if p.FailRequest || p.Keep {
 		opts = append(opts, stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: p.FailRequest, KeepConnected: p.Keep}))
 	}
-	opts = append(opts, stub.WithOnClose(func() { p.write(line{Event: "closed"}); os.Exit(0) }))
+	closed := sync.OnceFunc(func() { p.write(line{Event: "closed"}) })
+	opts = append(opts, stub.WithOnClose(func() { closed(); os.Exit(0) }))
 	s, err := stub.New(&p, opts...)
 	check(err)
 	p.stub = s
-	check(s.Run(context.Background()))
+	check(s.Start(context.Background()))
+	// Whichever of the two sees the connection's end first.
+	s.Wait()
+	closed()
 }
 
 // at writes the event down, and fails, hangs or ends where it is to.
