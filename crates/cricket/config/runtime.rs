@@ -27,6 +27,10 @@ pub(crate) struct Runtime {
     pub(crate) unprivileged_icmp: bool,
     /// OOM scores below the daemon's are raised to it even where it may set them.
     pub(crate) restrict_oom_score_adj: bool,
+    /// Limits of huge pages are not set, though the controller is there.
+    pub(crate) disable_hugetlb: bool,
+    /// Limits of huge pages pass without the controller that sets them.
+    pub(crate) tolerate_missing_hugetlb: bool,
     /// No AppArmor, though the kernel has it.
     pub(crate) disable_apparmor: bool,
     /// Network namespaces are pinned below the state directory.
@@ -52,6 +56,9 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
         unprivileged_ports: r.setting(&TABLE, "enable_unprivileged_ports", true)?,
         unprivileged_icmp: r.setting(&TABLE, "enable_unprivileged_icmp", true)?,
         restrict_oom_score_adj: r.setting(&TABLE, "restrict_oom_score_adj", false)?,
+        // containerd's default is to set none. Kubernetes says that each container has its own limits of huge pages.
+        disable_hugetlb: r.setting(&TABLE, "disable_hugetlb_controller", false)?,
+        tolerate_missing_hugetlb: r.setting(&TABLE, "tolerate_missing_hugetlb_controller", true)?,
         disable_apparmor: r.setting(&TABLE, "disable_apparmor", false)?,
         netns_under_state: r.setting(&TABLE, "netns_mounts_under_state_dir", false)?,
     };
@@ -60,7 +67,6 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
     for key in ["disable_proc_mount", "ignore_image_defined_volumes", "enable_selinux"] {
         r.fixed(&TABLE, key, false);
     }
-    r.fixed(&TABLE, "tolerate_missing_hugetlb_controller", true);
     r.fixed(&TABLE, "drain_exec_sync_io_timeout", "0s");
     r.fixed(&["plugins", RUNTIME, "cni"], "setup_serially", false);
     r.fixed(&["plugins", RUNTIME, "cni"], "ip_pref", "");

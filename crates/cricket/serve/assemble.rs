@@ -8,7 +8,7 @@ use cricket_cgroup::systemd::Systemd;
 use cricket_cgroup::{Hierarchies, Version};
 use cricket_cni::{Cni, CniConfig, HandlerNetworks};
 use cricket_image::{ImageStore, ImageStoreConfig};
-use cricket_pod::{Cgroups, Host, Nri, PodsConfig, Shared};
+use cricket_pod::{Cgroups, Host, Hugetlb, Nri, PodsConfig, Shared};
 use cricket_runtime::handlers::{CgroupDriver, Handlers};
 use cricket_runtime::monitor::Helpers;
 use cricket_server::{CniTemplate, ServiceConfig};
@@ -16,7 +16,7 @@ use cricket_store::Store;
 use tokio::sync::broadcast;
 
 use super::Fallible;
-use crate::config::Config;
+use crate::config::{Config, Runtime};
 use crate::layout;
 
 /// Events that a slow subscriber may be behind before it loses some.
@@ -26,12 +26,22 @@ const LIBEXEC: &str = "/usr/libexec/cricket";
 /// The network that `conf_template` becomes: containerd's name, so that a node that moves has it once.
 const RENDERED: &str = "10-containerd-net.conflist";
 
+/// What becomes of limits of huge pages, on a host that can or cannot set them.
+fn hugetlb(host: Hugetlb, config: &Runtime) -> Hugetlb {
+    match host {
+        _ if config.disable_hugetlb => Hugetlb::Ignored,
+        Hugetlb::Missing if config.tolerate_missing_hugetlb => Hugetlb::Ignored,
+        other => other,
+    }
+}
+
 /// Opens everything.
 pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)> {
     let started = SystemTime::now();
     let hierarchies = Arc::new(Hierarchies::detect()?);
     let mut host = Host::probe(&hierarchies)?;
     host.facts.may_lower_oom_score &= !config.runtime.restrict_oom_score_adj;
+    host.facts.hugetlb = hugetlb(host.facts.hugetlb, &config.runtime);
     host.facts.apparmor_enabled &= !config.runtime.disable_apparmor;
     if host.facts.apparmor_enabled {
         host.facts.apparmor_default = default_profile().await;

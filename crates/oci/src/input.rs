@@ -87,6 +87,18 @@ pub struct HostDevice {
     pub gid: u32,
 }
 
+/// What becomes of limits of huge pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hugetlb {
+    /// The hugetlb controller is there: they are set.
+    #[default]
+    Enforced,
+    /// Nothing limits huge pages here, and the node's configuration lets that pass.
+    Ignored,
+    /// The controller is missing and the configuration does not tolerate it: such a request is refused.
+    Missing,
+}
+
 /// What this host and the daemon on it are able to do. Read once at start.
 #[derive(Debug, Clone, Default)]
 pub struct HostFacts {
@@ -114,8 +126,10 @@ pub struct HostFacts {
     pub apparmor_default: Option<String>,
     /// SELinux is enabled.
     pub selinux_enabled: bool,
-    /// The huge page sizes as the hugetlb controller spells them (`2MB`, `1GB`); empty without that controller.
+    /// The huge page sizes that the kernel has, as the hugetlb controller spells them (`2MB`, `1GB`).
     pub hugepage_sizes: Vec<String>,
+    /// What becomes of their limits.
+    pub hugetlb: Hugetlb,
     /// Memory cgroups account swap.
     pub swap_accounting: bool,
     /// The kernel can change whole trees of mounts, and map their IDs (mount_setattr(2), Linux 5.12).

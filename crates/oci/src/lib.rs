@@ -45,8 +45,8 @@ pub use error::{Error, Result};
 pub use exec::exec_process;
 pub use images::mounted_images;
 pub use input::{
-    AnonymousVolume, ContainerInput, DeviceKind, HostDevice, HostFacts, ImageDefaults, MountFacts, MountedImage,
-    NamespacePaths, PathKind, Propagation, SandboxFiles, SpecOptions,
+    AnonymousVolume, ContainerInput, DeviceKind, HostDevice, HostFacts, Hugetlb, ImageDefaults, MountFacts,
+    MountedImage, NamespacePaths, PathKind, Propagation, SandboxFiles, SpecOptions,
 };
 pub use mounts::image_volumes;
 pub use namespaces::sandbox_user_namespace;

@@ -6,7 +6,7 @@ use cricket_cri_api::v1;
 use oci_spec::runtime::{LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources};
 
 use crate::error::{Error, Result, shown};
-use crate::input::HostFacts;
+use crate::input::{HostFacts, Hugetlb};
 
 const FIELD: &str = "linux.resources";
 
@@ -83,8 +83,17 @@ fn memory(resources: &v1::LinuxContainerResources, host: &HostFacts) -> Result<O
     Ok((memory != LinuxMemory::default()).then_some(memory))
 }
 
-/// Kubelets send a zero for every page size; where the controller is missing only a real limit is worth an error.
+/// Kubelets send a zero for every page size; what cannot be limited is worth an error only where more was asked for.
 fn hugepages(limits: &[v1::HugepageLimit], host: &HostFacts) -> Result<Option<Vec<LinuxHugepageLimit>>> {
+    match host.hugetlb {
+        Hugetlb::Ignored => return Ok(None),
+        Hugetlb::Missing if limits.iter().any(|limit| limit.limit > 0) => {
+            let reason = "the hugetlb cgroup controller is missing and tolerate_missing_hugetlb_controller is false";
+            return Err(Error::host(format!("{FIELD}.hugepage_limits"), reason));
+        }
+        Hugetlb::Missing => return Ok(None),
+        Hugetlb::Enforced => {}
+    }
     let mut out = Vec::new();
     for limit in limits {
         if !host.hugepage_sizes.contains(&limit.page_size) {
@@ -111,7 +120,7 @@ fn unified(values: &HashMap<String, String>, host: &HostFacts) -> Result<Option<
         return Err(Error::host(field(), "it needs the unified cgroup hierarchy"));
     }
     for (key, value) in values {
-        let file = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let file = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_');
         let shape = key.split_once('.').is_some_and(|(controller, rest)| !controller.is_empty() && !rest.is_empty());
         if !shape || !key.bytes().all(file) || key.starts_with("cgroup.") {
             return Err(Error::invalid(field(), format!("{} is not a controller's file", shown(key))));
@@ -124,6 +133,7 @@ fn unified(values: &HashMap<String, String>, host: &HostFacts) -> Result<Option<
 }
 
 /// `current` with every value that `update` sets replaced (UpdateContainerResources: zero and empty mean unchanged).
+/// A memory limit alone is one of memory and swap together, as in [`linux_resources`].
 pub fn merge_update(
     current: &v1::LinuxContainerResources,
     update: &v1::LinuxContainerResources,
@@ -142,10 +152,8 @@ pub fn merge_update(
         hugepage_limits: current.hugepage_limits.clone(),
         unified: current.unified.clone(),
     };
-    let (limit, swap) = (merged.memory_limit_in_bytes, merged.memory_swap_limit_in_bytes);
-    if update.memory_swap_limit_in_bytes == 0 && limit > 0 && swap > 0 && swap < limit {
-        // The old limit of memory and swap together leaves no room for the new memory limit: follow it.
-        merged.memory_swap_limit_in_bytes = 0;
+    if update.memory_limit_in_bytes != 0 {
+        merged.memory_swap_limit_in_bytes = update.memory_swap_limit_in_bytes;
     }
     for limit in &update.hugepage_limits {
         match merged.hugepage_limits.iter_mut().find(|known| known.page_size == limit.page_size) {
@@ -181,6 +189,65 @@ mod tests {
         assert_eq!(swap(100, -1, true), Some(-1));
         assert_eq!(swap(100, 150, false), None);
         assert_eq!(swap(0, 0, true), None);
+    }
+
+    #[test]
+    fn huge_pages_are_limited_where_something_can() {
+        let page = |size: &str, limit| v1::HugepageLimit { page_size: size.into(), limit };
+        let made = |hugetlb, limits: Vec<v1::HugepageLimit>| {
+            let host = HostFacts { hugetlb, hugepage_sizes: vec!["2MB".into()], ..Default::default() };
+            let asked = v1::LinuxContainerResources { hugepage_limits: limits, ..Default::default() };
+            let limits = linux_resources(&asked, &host)?.hugepage_limits().clone().unwrap_or_default();
+            Result::Ok(limits.iter().map(|l| (l.page_size().clone(), l.limit())).collect::<Vec<_>>())
+        };
+        let (zero, some) = (page("2MB", 0), page("2MB", 4 << 20));
+        let enforced = |limits: Vec<v1::HugepageLimit>| made(Hugetlb::Enforced, limits);
+        assert_eq!(enforced(vec![zero.clone()]).unwrap(), [("2MB".to_owned(), 0)]);
+        assert_eq!(enforced(vec![some.clone()]).unwrap(), [("2MB".to_owned(), 4 << 20)]);
+        assert_eq!(enforced(vec![page("2MB", u64::MAX)]).unwrap(), [("2MB".to_owned(), i64::MAX)]);
+        // A size that the kernel does not have: none of it can be used, more cannot be given.
+        assert_eq!(enforced(vec![page("1GB", 0)]).unwrap(), []);
+        assert!(matches!(enforced(vec![page("1GB", 1)]), Err(Error::Host { .. })));
+        assert_eq!(made(Hugetlb::Ignored, vec![some.clone(), page("1GB", 1)]).unwrap(), []);
+        assert_eq!(made(Hugetlb::Missing, vec![zero.clone()]).unwrap(), []);
+        let refused = made(Hugetlb::Missing, vec![zero, some]).unwrap_err().to_string();
+        assert!(refused.contains("hugepage_limits") && refused.contains("hugetlb"), "{refused}");
+    }
+
+    #[test]
+    fn unified_names_files_of_controllers_and_needs_their_hierarchy() {
+        let made = |cgroup_v2, key: &str, value: &str| {
+            let asked = v1::LinuxContainerResources {
+                unified: [(key.to_owned(), value.to_owned())].into(),
+                ..Default::default()
+            };
+            let host = HostFacts { cgroup_v2, ..Default::default() };
+            linux_resources(&asked, &host).map(|r| r.unified().clone().unwrap_or_default())
+        };
+        let written = made(true, "memory.high", "  10 ").unwrap();
+        assert_eq!(written, [("memory.high".to_owned(), "  10 ".to_owned())].into());
+        for key in
+            ["../memory.max", "a/memory.max", "..", "..x", ".x", "memory.", "memory", "cgroup.procs", "a-b.c", ""]
+        {
+            assert!(matches!(made(true, key, "1"), Err(Error::Invalid { .. })), "{key:?}");
+        }
+        for value in ["1\n2", "\0"] {
+            assert!(made(true, "memory.high", value).is_err(), "{value:?}");
+        }
+        let refused = made(false, "memory.high", "1").unwrap_err();
+        assert!(matches!(&refused, Error::Host { .. }) && refused.to_string().contains("unified"), "{refused}");
+    }
+
+    #[test]
+    fn a_new_memory_limit_alone_is_one_of_swap_too() {
+        let merged = |update| {
+            let merged = merge_update(&limits(100, 150), &update);
+            (merged.memory_limit_in_bytes, merged.memory_swap_limit_in_bytes)
+        };
+        assert_eq!(merged(limits(120, 0)), (120, 0));
+        assert_eq!(merged(limits(120, 130)), (120, 130));
+        assert_eq!(merged(limits(0, 130)), (100, 130));
+        assert_eq!(merged(limits(0, 0)), (100, 150));
     }
 
     #[test]

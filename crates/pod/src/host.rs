@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use cricket_cgroup::{Hierarchies, Hierarchy, Kind, Version};
 use cricket_cri_api::v1;
 use cricket_oci::oci_spec::runtime::{Capability, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
-use cricket_oci::{DeviceKind, HostDevice, HostFacts, MountFacts, PathKind, Propagation};
+use cricket_oci::{DeviceKind, HostDevice, HostFacts, Hugetlb, MountFacts, PathKind, Propagation};
 use rustix::process::Resource;
 
 use crate::error::{Error, Result};
@@ -119,6 +119,7 @@ impl Host {
             mount_attributes: cricket_process::KernelFeatures::probe().mount_setattr,
             selinux_enabled: Path::new("/sys/fs/selinux/status").exists(),
             hugepage_sizes: hugepage_sizes(),
+            hugetlb: hugetlb(hierarchies),
             swap_accounting: swap_accounting(hierarchies),
             kernel: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
         };
@@ -165,6 +166,18 @@ fn rlimits() -> Vec<PosixRlimit> {
             .ok()
     };
     all.into_iter().filter_map(one).collect()
+}
+
+/// Whether the controller is there; what its absence means is the configuration's to say.
+fn hugetlb(hierarchies: &Hierarchies) -> Hugetlb {
+    let there = hierarchies.all().iter().any(|hierarchy| match &hierarchy.kind {
+        Kind::V1(controllers) => controllers.iter().any(|c| c == "hugetlb"),
+        Kind::V2 => {
+            let available = fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).unwrap_or_default();
+            available.split_whitespace().any(|c| c == "hugetlb")
+        }
+    });
+    if there { Hugetlb::Enforced } else { Hugetlb::Missing }
 }
 
 /// Sizes as the hugetlb controller spells them (`2MB`).
@@ -311,6 +324,20 @@ mod tests {
             [("/mnt/a", Propagation::Shared), ("/mnt/a b/x", Propagation::Slave), ("/mnt/a b/c", Propagation::Private)]
         {
             assert_eq!(propagation_in(table, Path::new(path)), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_limited_by_whichever_hierarchy_has_the_controller() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let on =
+            |version, kind| hugetlb(&Hierarchies::new(version, vec![Hierarchy { mount: dir.path().to_owned(), kind }]));
+        assert_eq!(on(Version::V1, Kind::V1(vec!["memory".into()])), Hugetlb::Missing);
+        assert_eq!(on(Version::V1, Kind::V1(vec!["memory".into(), "hugetlb".into()])), Hugetlb::Enforced);
+        assert_eq!(on(Version::V2, Kind::V2), Hugetlb::Missing);
+        for (controllers, found) in [("cpu io memory", Hugetlb::Missing), ("cpu hugetlb pids", Hugetlb::Enforced)] {
+            fs::write(dir.path().join("cgroup.controllers"), controllers).expect("write");
+            assert_eq!(on(Version::V2, Kind::V2), found, "{controllers}");
         }
     }
 

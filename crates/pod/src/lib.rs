@@ -40,6 +40,7 @@ mod stream;
 mod view;
 
 pub use cgroups::Cgroups;
+pub use cricket_oci::Hugetlb;
 pub use error::{Chain, Error, Result};
 pub use exec::ExecOutput;
 pub use host::Host;
@@ -47,7 +48,7 @@ pub use metrics::metric_descriptors;
 pub use nri::Nri;
 pub use pods::{Pods, Told};
 pub use record::{
-    ContainerRecord, ContainerState, Exited, MountedRef, PodRecord, Running, SandboxRecord, SandboxState,
+    ContainerRecord, ContainerState, Exited, MountedRef, PodRecord, PodResources, Running, SandboxRecord, SandboxState,
 };
 pub use shared::{Event, EventKind, PodsConfig, Shared, now};
 pub use stats::Readers;

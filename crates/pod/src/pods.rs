@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::driver::{Command, Driver, PodHandle, Reply};
 use crate::error::{Error, Result};
 use crate::joins::{Begin, Joins};
-use crate::record::{ContainerRecord, ContainerState, SandboxRecord};
+use crate::record::{ContainerRecord, ContainerState, PodResources, SandboxRecord, Stored};
 use crate::shared::{Event, Shared};
 use crate::view::{PodView, by_prefix};
 
@@ -257,7 +257,8 @@ impl Pods {
         Ok(())
     }
 
-    /// UpdatePodSandboxResources: the kubelet sizes the pod's cgroup itself; plugins hear of it.
+    /// UpdatePodSandboxResources: the kubelet sizes the pod's cgroup itself. Plugins may refuse what it says;
+    /// then it is kept, and plugins are told.
     pub async fn update_sandbox(
         &self,
         id: &str,
@@ -265,7 +266,10 @@ impl Pods {
         resources: v1::LinuxContainerResources,
     ) -> Result<()> {
         let view = self.pod(id)?;
-        self.0.shared.nri.update_sandbox(&view.record.sandbox, &overhead, &resources).await
+        self.0.shared.nri.update_sandbox(&view.record.sandbox, &overhead, &resources).await?;
+        let handle = self.handle(view.record.sandbox.id.as_str())?;
+        let updated = Box::new(PodResources { overhead: Stored(overhead), resources: Stored(resources) });
+        Self::ask(&handle, |reply| Command::UpdateSandbox { updated, reply }).await
     }
 
     /// Changes a container's limits: zero means unchanged.

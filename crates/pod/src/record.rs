@@ -65,6 +65,19 @@ pub struct SandboxRecord {
     pub init: Option<(u32, u64)>,
     /// Its state.
     pub state: SandboxState,
+    /// What UpdatePodSandboxResources said last: overhead and the sum of the containers' resources. Until then they
+    /// are the configuration's.
+    #[serde(default)]
+    pub updated: Option<PodResources>,
+}
+
+/// What a pod as a whole is to have; the kubelet sizes its cgroup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PodResources {
+    /// What the pod costs besides its containers.
+    pub overhead: Stored<v1::LinuxContainerResources>,
+    /// The sum of its containers'.
+    pub resources: Stored<v1::LinuxContainerResources>,
 }
 
 /// A container's life.
@@ -184,6 +197,15 @@ impl SandboxRecord {
         format!("{}/{}/{}/{}", m.namespace, m.name, m.uid, m.attempt)
     }
 
+    /// The pod's overhead and the sum of its containers' resources, as last said.
+    pub fn pod_resources(&self) -> (Option<&v1::LinuxContainerResources>, Option<&v1::LinuxContainerResources>) {
+        match (&self.updated, &self.config.0.linux) {
+            (Some(updated), _) => (Some(&updated.overhead.0), Some(&updated.resources.0)),
+            (None, Some(linux)) => (linux.overhead.as_ref(), linux.resources.as_ref()),
+            (None, None) => (None, None),
+        }
+    }
+
     /// Whether the pod runs in the host's network namespace.
     pub fn host_network(&self) -> bool {
         self.netns.is_none()
@@ -206,6 +228,39 @@ impl ContainerRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_of_pods_that_were_never_updated_are_read() {
+        let record = SandboxRecord {
+            id: SandboxId::generate(),
+            config: Stored(v1::PodSandboxConfig {
+                linux: Some(v1::LinuxPodSandboxConfig {
+                    overhead: Some(v1::LinuxContainerResources { cpu_shares: 7, ..Default::default() }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            handler: String::new(),
+            created_at: 1,
+            boot_id: String::new(),
+            netns: None,
+            network: None,
+            init: None,
+            state: SandboxState::Ready,
+            updated: None,
+        };
+        let mut json = serde_json::to_value(&record).expect("serialise");
+        json.as_object_mut().expect("an object").remove("updated").expect("the field");
+        let mut old: SandboxRecord = serde_json::from_value(json).expect("parse");
+        assert_eq!(old.pod_resources().0.map(|r| r.cpu_shares), Some(7));
+        assert_eq!(old.pod_resources().1, None);
+        let said = |shares| Stored(v1::LinuxContainerResources { cpu_shares: shares, ..Default::default() });
+        old.updated = Some(PodResources { overhead: said(8), resources: said(9) });
+        let text = serde_json::to_string(&old).expect("serialise");
+        let read: SandboxRecord = serde_json::from_str(&text).expect("parse");
+        let (overhead, resources) = read.pod_resources();
+        assert_eq!((overhead.map(|r| r.cpu_shares), resources.map(|r| r.cpu_shares)), (Some(8), Some(9)));
+    }
 
     #[test]
     fn a_stored_message_survives_json() {

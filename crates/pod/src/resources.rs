@@ -2,32 +2,30 @@
 
 use cricket_cgroup::Resources;
 use cricket_cri_api::v1::LinuxContainerResources;
+use cricket_oci::HostFacts;
 use cricket_oci::oci_spec::runtime::Spec;
 
 use crate::error::{Error, Result};
 
-/// As limits of a cgroup; what is zero or empty stays as it is.
+/// As limits of a cgroup; what is zero or empty stays as it is. They are what the specification says, by the same rules.
 ///
 /// # Errors
-/// `InvalidArgument` naming the field that makes no sense.
-pub(crate) fn limits(r: &LinuxContainerResources) -> Result<Resources> {
-    let set = |n: i64| (n != 0).then_some(n);
-    let positive = |field: &str, n: i64| -> Result<Option<u64>> {
-        match n {
-            0 => Ok(None),
-            n => u64::try_from(n).map(Some).map_err(|_| Error::invalid(format_args!("{field} {n} is negative"))),
-        }
-    };
+/// `InvalidArgument` naming the field that makes no sense; what this host has no controller for.
+pub(crate) fn limits(r: &LinuxContainerResources, host: &HostFacts) -> Result<Resources> {
+    let made = cricket_oci::linux_resources(r, host).map_err(|e| Error::from_kinded("resources", &e))?;
+    let cpu = made.cpu().clone().unwrap_or_default();
+    let memory = made.memory().unwrap_or_default();
+    let pages = made.hugepage_limits().iter().flatten();
     Ok(Resources {
-        cpu_shares: positive("cpu_shares", r.cpu_shares)?,
-        cpu_quota: set(r.cpu_quota),
-        cpu_period: positive("cpu_period", r.cpu_period)?,
-        cpuset_cpus: (!r.cpuset_cpus.is_empty()).then(|| r.cpuset_cpus.clone()),
-        cpuset_mems: (!r.cpuset_mems.is_empty()).then(|| r.cpuset_mems.clone()),
-        memory_limit: set(r.memory_limit_in_bytes),
-        memory_swap: set(r.memory_swap_limit_in_bytes),
-        hugepages: r.hugepage_limits.iter().map(|h| (h.page_size.clone(), h.limit)).collect(),
-        unified: r.unified.clone().into_iter().collect(),
+        cpu_shares: cpu.shares(),
+        cpu_quota: cpu.quota(),
+        cpu_period: cpu.period(),
+        cpuset_cpus: cpu.cpus().clone(),
+        cpuset_mems: cpu.mems().clone(),
+        memory_limit: memory.limit(),
+        memory_swap: memory.swap(),
+        hugepages: pages.map(|p| (p.page_size().clone(), p.limit().unsigned_abs())).collect(),
+        unified: made.unified().clone().unwrap_or_default().into_iter().collect(),
         ..Resources::default()
     })
 }
@@ -41,12 +39,47 @@ pub(crate) fn add_others(spec: &Spec, limits: &mut Resources) {
 
 #[cfg(test)]
 mod tests {
+    use cricket_cri_api::v1;
+    use cricket_oci::Hugetlb;
+
     use super::*;
 
     #[test]
     fn only_what_is_set_becomes_a_limit() {
-        let only = limits(&LinuxContainerResources { cpuset_cpus: "0-1".into(), ..Default::default() }).expect("valid");
+        let host = HostFacts::default();
+        let made = |r: LinuxContainerResources| limits(&r, &host);
+        let only = made(LinuxContainerResources { cpuset_cpus: "0-1".into(), ..Default::default() }).expect("valid");
         assert_eq!(only, Resources { cpuset_cpus: Some("0-1".into()), ..Default::default() });
-        assert!(limits(&LinuxContainerResources { cpu_shares: -5, ..Default::default() }).is_err());
+        assert!(made(LinuxContainerResources { cpu_shares: -5, ..Default::default() }).is_err());
+        assert!(made(LinuxContainerResources::default()).expect("valid").is_empty());
+    }
+
+    #[test]
+    fn the_cgroup_gets_what_the_specification_says() {
+        let host = HostFacts {
+            swap_accounting: true,
+            cgroup_v2: true,
+            hugepage_sizes: vec!["2MB".into()],
+            ..Default::default()
+        };
+        let page = |page_size: &str, limit| v1::HugepageLimit { page_size: page_size.into(), limit };
+        let asked = LinuxContainerResources {
+            memory_limit_in_bytes: 4096,
+            hugepage_limits: vec![page("2MB", 0), page("1GB", 0)],
+            unified: [("memory.high".to_owned(), "2048".to_owned())].into(),
+            ..Default::default()
+        };
+        let want = Resources {
+            memory_limit: Some(4096),
+            // Containers do not swap unless they are told to.
+            memory_swap: Some(4096),
+            hugepages: [("2MB".to_owned(), 0)].into(),
+            unified: [("memory.high".to_owned(), "2048".to_owned())].into(),
+            ..Default::default()
+        };
+        assert_eq!(limits(&asked, &host).expect("valid"), want);
+        let without = HostFacts { swap_accounting: false, hugetlb: Hugetlb::Ignored, ..host };
+        let want = Resources { memory_swap: None, hugepages: Default::default(), ..want };
+        assert_eq!(limits(&asked, &without).expect("valid"), want);
     }
 }

@@ -85,7 +85,7 @@ impl Launch {
             bundle::join(&mut spec, &joined)?;
             bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
             bundle::write(&dir, &spec)?;
-            let mut limits = resources::limits(&record.resources.0)?;
+            let mut limits = resources::limits(&record.resources.0, &shared.host.facts)?;
             resources::add_others(&spec, &mut limits);
             Ok((limits, spec))
         })

@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
 use crate::joins::Joins;
-use crate::record::{ContainerRecord, ContainerState, PodRecord, SandboxState};
+use crate::record::{ContainerRecord, ContainerState, PodRecord, PodResources, SandboxState};
 use crate::shared::{Event, EventKind, Shared, now};
 use crate::view::{Live, PodView};
 
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Remove { id: ContainerId, reply: Reply<()> },
     /// Changes a container's limits.
     Update { id: ContainerId, resources: Box<v1::LinuxContainerResources>, reply: Reply<()> },
+    /// Remembers what the pod as a whole is to have.
+    UpdateSandbox { updated: Box<PodResources>, reply: Reply<()> },
     /// Kills the containers and takes the network and namespaces down.
     StopSandbox { reply: Reply<()> },
     /// Removes the pod with all that is left of it. The driver ends when it succeeded.
@@ -168,6 +170,7 @@ impl Driver {
                     let _ = reply.send(result);
                 }
             }
+            Command::UpdateSandbox { updated, reply } => drop(reply.send(self.update_sandbox(*updated))),
             Command::StopSandbox { reply } => {
                 let result = self.stop_sandbox().await;
                 let _ = reply.send(result);

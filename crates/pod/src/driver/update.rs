@@ -1,4 +1,5 @@
 //! UpdateContainerResources: zero means unchanged; all or nothing; allowed before the start too.
+//! UpdatePodSandboxResources: kept for whoever asks; the pod's cgroup is the kubelet's.
 
 use cricket_cgroup::{Cgroup, CgroupPath};
 use cricket_cri_api::v1;
@@ -6,7 +7,7 @@ use cricket_model::ContainerId;
 
 use super::Driver;
 use crate::error::{Error, Result};
-use crate::record::{ContainerState, Stored};
+use crate::record::{ContainerState, PodResources, Stored};
 use crate::resources;
 use crate::shared::blocking;
 
@@ -14,11 +15,11 @@ impl Driver {
     pub(super) async fn update(&mut self, id: &ContainerId, wanted: &v1::LinuxContainerResources) -> Result<()> {
         let container = self.container(id)?.clone();
         let merged = cricket_oci::merge_update(&container.resources.0, wanted);
+        let limits = resources::limits(wanted, &self.shared.host.facts)?;
         match container.state {
             ContainerState::Running(_) => {
                 let hierarchies = self.shared.hierarchies.clone();
-                let (path, limits) = (container.cgroup.clone(), resources::limits(wanted)?);
-                let told = limits.clone();
+                let (path, told) = (container.cgroup.clone(), limits.clone());
                 blocking("update a cgroup", move || {
                     let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
                     let cgroup = Cgroup::open(&hierarchies, &path);
@@ -27,9 +28,7 @@ impl Driver {
                 .await?;
                 crate::cgroups::tell(&self.shared, &container.cgroup, &told).await?;
             }
-            ContainerState::Created => {
-                resources::limits(wanted)?;
-            }
+            ContainerState::Created => {}
             // Only after a restart of the daemon, which gives such a start up.
             ContainerState::Starting => {
                 return Err(Error::precondition(format_args!("container {id} is being started")));
@@ -38,5 +37,12 @@ impl Driver {
         }
         self.edit(id, |c| c.resources = Stored(merged))?;
         self.save()
+    }
+
+    pub(super) fn update_sandbox(&mut self, updated: PodResources) -> Result<()> {
+        self.record.sandbox.updated = Some(updated);
+        self.save()?;
+        self.shared.nri.sandbox_updated(&self.record.sandbox);
+        Ok(())
     }
 }

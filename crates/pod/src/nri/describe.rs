@@ -14,6 +14,7 @@ pub(super) fn pod(sandbox: &SandboxRecord) -> api::PodSandbox {
     let config = &sandbox.config.0;
     let metadata = config.metadata.clone().unwrap_or_default();
     let linux = config.linux.clone().unwrap_or_default();
+    let (overhead, resources) = sandbox.pod_resources();
     let namespaces = sandbox.netns.iter().map(|path| namespace("network", path));
     api::PodSandbox {
         id: sandbox.id.to_string(),
@@ -24,8 +25,8 @@ pub(super) fn pod(sandbox: &SandboxRecord) -> api::PodSandbox {
         annotations: sorted(&config.annotations),
         runtime_handler: sandbox.handler.clone(),
         linux: Some(api::LinuxPodSandbox {
-            pod_overhead: linux.overhead.as_ref().map(cricket_nri::resources),
-            pod_resources: linux.resources.as_ref().map(cricket_nri::resources),
+            pod_overhead: overhead.map(cricket_nri::resources),
+            pod_resources: resources.map(cricket_nri::resources),
             cgroup_parent: linux.cgroup_parent.clone(),
             cgroups_path: linux.cgroup_parent,
             namespaces: namespaces.collect(),
@@ -154,6 +155,7 @@ mod tests {
             network: None,
             init: Some((7, 1)),
             state: crate::record::SandboxState::Ready,
+            updated: None,
         };
         let pod = pod(&record);
         assert_eq!((pod.runtime_handler.as_str(), pod.pid, pod.ips.len()), ("h", 7, 0));

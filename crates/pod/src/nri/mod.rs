@@ -125,7 +125,7 @@ impl Nri {
         self.notice(|plugins| async move { plugins.remove_pod_sandbox(&pod).await });
     }
 
-    /// UpdatePodSandboxResources: plugins may refuse.
+    /// UpdatePodSandboxResources: plugins may refuse; they are told when it is done.
     pub(crate) async fn update_sandbox(
         &self,
         sandbox: &SandboxRecord,
@@ -135,11 +135,15 @@ impl Nri {
         if !self.plugins.enabled() {
             return Ok(());
         }
-        let (pod, after) = (describe::pod(sandbox), describe::pod(sandbox));
+        let pod = describe::pod(sandbox);
         let (overhead, resources) = (cricket_nri::resources(overhead), cricket_nri::resources(resources));
-        self.request(|plugins| async move { plugins.update_pod_sandbox(&pod, overhead, resources).await }).await?;
-        self.notice(|plugins| async move { plugins.post_update_pod_sandbox(&after).await });
-        Ok(())
+        self.request(|plugins| async move { plugins.update_pod_sandbox(&pod, overhead, resources).await }).await
+    }
+
+    /// The pod's record says what it is to have.
+    pub(crate) fn sandbox_updated(&self, sandbox: &SandboxRecord) {
+        let pod = describe::pod(sandbox);
+        self.notice(|plugins| async move { plugins.post_update_pod_sandbox(&pod).await });
     }
 
     /// CreateContainer: asks how the container is to be, and adjusts its specification. Returns the limits that its

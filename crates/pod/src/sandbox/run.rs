@@ -48,6 +48,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
             network: None,
             init: None,
             state: SandboxState::Creating,
+            updated: None,
         },
         containers: Vec::new(),
     };

@@ -17,7 +17,8 @@ fn under_info(value: &Value) -> HashMap<String, String> {
 pub(crate) fn sandbox(service: &Service, pod: &PodView) -> HashMap<String, String> {
     let sandbox = &pod.record.sandbox;
     let monitor = pod.monitor.as_ref().map_or(0, cricket_pod::monitor_pid);
-    under_info(&json!({
+    let (overhead, sum) = sandbox.pod_resources();
+    let mut shown = json!({
         "pid": sandbox.init.map_or(monitor, |(pid, _)| pid),
         "processStatus": if monitor == 0 { "stopped" } else { "running" },
         "netNamespaceClosed": netns_closed(sandbox.host_network(), sandbox.state),
@@ -27,7 +28,39 @@ pub(crate) fn sandbox(service: &Service, pod: &PodView) -> HashMap<String, Strin
         "cniResult": sandbox.network.as_ref().map(|n| &n.result),
         "config": sandbox_config(&sandbox.config.0),
         "runtimeSpec": { "ociVersion": "1.2.1", "linux": { "namespaces": namespaces(pod) } },
-    }))
+    });
+    for (key, said) in [("overhead", overhead), ("resources", sum)] {
+        if let Some(said) = said {
+            shown[key] = json!({ "linux": resources(said) });
+        }
+    }
+    under_info(&shown)
+}
+
+/// Like the Go types of the CRI, without what is not set.
+fn resources(r: &v1::LinuxContainerResources) -> Value {
+    let mut set = serde_json::Map::new();
+    let mut put = |key: &str, value: Value| {
+        if value != json!(0) && value != json!("") {
+            set.insert(key.to_owned(), value);
+        }
+    };
+    put("cpu_period", json!(r.cpu_period));
+    put("cpu_quota", json!(r.cpu_quota));
+    put("cpu_shares", json!(r.cpu_shares));
+    put("memory_limit_in_bytes", json!(r.memory_limit_in_bytes));
+    put("oom_score_adj", json!(r.oom_score_adj));
+    put("cpuset_cpus", json!(r.cpuset_cpus));
+    put("cpuset_mems", json!(r.cpuset_mems));
+    put("memory_swap_limit_in_bytes", json!(r.memory_swap_limit_in_bytes));
+    if !r.hugepage_limits.is_empty() {
+        let page = |p: &v1::HugepageLimit| json!({ "page_size": p.page_size, "limit": p.limit });
+        put("hugepage_limits", r.hugepage_limits.iter().map(page).collect());
+    }
+    if !r.unified.is_empty() {
+        put("unified", json!(r.unified));
+    }
+    Value::Object(set)
 }
 
 /// Whether the pod had a network namespace of its own and has it no more; the host's is never closed.
