@@ -1,4 +1,4 @@
-//! The few things a monitor does to cgroups, by their directories: kill, count OOM kills, remove.
+//! The few things a monitor does to cgroups, by their directories: kill, remove.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -52,16 +52,6 @@ fn tree(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// How many processes of the cgroup the kernel has killed for want of memory; v2's `memory.events` counts the cgroups
-/// below as well, v1's `memory.oom_control` (kernel ≥ 4.13) the cgroup's own.
-pub(crate) fn oom_kills(directory: &Path) -> u64 {
-    ["memory.events", "memory.oom_control"].iter().find_map(|name| count(&read(&directory.join(name)))).unwrap_or(0)
-}
-
-fn count(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-}
-
 /// Removes an empty cgroup; true: it is gone.
 pub(crate) fn remove(directory: &Path) -> bool {
     match fs::remove_dir(directory) {
@@ -76,16 +66,4 @@ fn read(path: &Path) -> String {
         let _ = file.take(MAX_FILE).read_to_string(&mut text);
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_of_both_versions() {
-        assert_eq!(count("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
-        assert_eq!(count("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n"), Some(1));
-        assert_eq!(count(""), None);
-    }
 }

@@ -23,6 +23,7 @@ use crate::cgroup;
 use crate::jobs::{HelperFds, Purpose, host_failure};
 use crate::log::Command;
 use crate::log::time::unix_nanos;
+use crate::memory::KillCount;
 use crate::record;
 use crate::supervisor::{Source, Supervisor};
 use crate::timers::Timer;
@@ -82,11 +83,13 @@ pub(crate) struct Container {
     pub(crate) sessions: u32,
     /// Its standard input ends with a session that has attached to it.
     pub(crate) stdin_claimed: bool,
+    pub(crate) kills: KillCount,
 }
 
 impl Container {
     pub(crate) fn new(run: Run, making: Making, has_output: bool) -> Self {
         Self {
+            kills: KillCount::of(&run),
             run,
             state: State::Making(making),
             pid: 0,
@@ -212,6 +215,7 @@ impl Supervisor {
         let Making::Log(start) = std::mem::replace(making, Making::Helper) else { return };
         let args = container.run.args.clone();
         let (client, request) = start.asked;
+        self.count_kills(key);
         if let Err(error) = self.start_helper(start.asked, Purpose::Run(key), &args, start.fds) {
             self.forget_making(key);
             self.refuse(client, request, Code::Host, format!("start the helper: {error}"));
@@ -245,6 +249,7 @@ impl Supervisor {
 
     /// What there is of a container is killed.
     pub(crate) fn forget_making(&mut self, key: u64) {
+        self.end_count(key);
         let Some(container) = self.containers.remove(&key) else { return };
         if !container.adopted {
             if let Some(pidfd) = &container.pidfd {
@@ -266,6 +271,8 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else { return };
         let (State::Running { token }, Some(pidfd)) = (&container.state, container.pidfd.clone()) else { return };
         let token = *token;
+        // At once: systemd is about to remove the cgroup.
+        container.kills.look();
         let status = match wait::look(&pidfd) {
             Ok(None) => return,
             Ok(Some(ended)) => Some(ended.status),
@@ -316,14 +323,14 @@ impl Supervisor {
     pub(crate) fn container_finished(&mut self, key: u64, bytes_lost: u64) {
         let Some(container) = self.containers.get_mut(&key) else { return };
         let State::Ending { status, draining: true, .. } = container.state else { return };
-        let memory = container.run.cgroup.as_ref().map(|cgroup| cgroup.memory.as_str()).filter(|dir| !dir.is_empty());
+        container.kills.look();
         let mut facts = ExitFacts {
             exit_code: status.map_or(255, ExitStatus::shell_code),
             signal: match status {
                 Some(ExitStatus::Signal(signal)) => signal.into(),
                 _ => 0,
             },
-            oom_killed: memory.is_some_and(|directory| cgroup::oom_kills(Path::new(directory)) > 0),
+            oom_killed: container.kills.any(),
             created_at: container.created_at,
             finished_at: container.finished_at,
             bytes_lost,
@@ -346,6 +353,7 @@ impl Supervisor {
         container.stdio.clear();
         container.state = State::Exited(facts);
         let container_id = container.run.container_id.clone();
+        self.end_count(key);
         self.sweep = true;
         self.broadcast(&ResponseKind::Exited(Exited { container_id, facts: Some(facts) }));
     }

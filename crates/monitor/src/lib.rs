@@ -11,6 +11,7 @@
 //! - the main thread never waits for anything but its epoll: logs are opened and written by the other one;
 //! - while a helper has not reported, no unknown child is reaped: it may be the init that the report will name;
 //! - a container is started when its helper has exited with 0, and its end is not looked at before;
+//! - what a container's memory has to tell is read before its end is looked at;
 //! - an init is reaped after its exit record is written, and reported after it is reaped;
 //! - a connection that ends takes its execs with it and nothing else.
 
@@ -23,6 +24,7 @@ mod execs;
 pub mod fuzzing;
 mod jobs;
 mod log;
+mod memory;
 mod record;
 mod requests;
 mod setup;

@@ -261,6 +261,7 @@ impl Supervisor {
         let mut container = Container::adopted(run, (client, request), adopt.pid, pidfd, adopt.created_at);
         container.stdio = stdio;
         self.containers.insert(key, container);
+        self.count_kills(key);
         Ok(None)
     }
 

@@ -23,7 +23,9 @@ const BACKLOG: i32 = 16;
 /// What a token of the epoll set stands for; the numbers are keys of the supervisor's maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
-    /// A helper may have reported. First in the order: what it reports must be known before children are reaped.
+    /// The memory of a container has something to tell. First in the order: the cgroup may be about to go.
+    Memory(u64),
+    /// A helper may have reported. Before what follows: what it reports must be known before children are reaped.
     Report(u64),
     /// A helper has ended.
     Helper(u64),
@@ -109,8 +111,13 @@ impl Supervisor {
 
     /// Waits for `fd` to be readable; the answer names it for [`Supervisor::unwatch`].
     pub(crate) fn watch(&mut self, fd: impl AsFd, source: Source) -> io::Result<u64> {
+        self.watch_for(fd, source, EventFlags::IN)
+    }
+
+    /// Waits for `fd` to be ready in another way than to be read.
+    pub(crate) fn watch_for(&mut self, fd: impl AsFd, source: Source, flags: EventFlags) -> io::Result<u64> {
         let token = self.next();
-        epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)?;
+        epoll::add(&self.epoll, fd, EventData::new_u64(token), flags)?;
         self.sources.insert(token, source);
         Ok(token)
     }
@@ -185,6 +192,7 @@ impl Supervisor {
                     }
                 }
             }
+            Source::Memory(key) => self.memory_changed(key),
             Source::Client(client) => self.client_ready(client),
             Source::Report(job) => {
                 self.job_report(job);

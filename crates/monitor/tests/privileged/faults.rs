@@ -38,7 +38,7 @@ async fn a_daemon_that_dies_misses_nothing() {
     assert_eq!(content(&std::fs::read(pod.log_file("a")).expect("log"), "stdout"), b"one\ntwo\n");
 }
 
-fn adoption(pod: &Pod, started: Started) -> AdoptRequest {
+pub(crate) fn adoption(pod: &Pod, started: Started) -> AdoptRequest {
     AdoptRequest {
         container: "a".to_owned(),
         pid: started.pid,

@@ -5,6 +5,7 @@ mod containers;
 mod execs;
 mod faults;
 mod logs;
+mod memory;
 mod sessions;
 mod starts;
 mod stuck;

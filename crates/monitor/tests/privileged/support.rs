@@ -184,13 +184,34 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Says that a test cannot be carried out here; libtest shows only what is written past it.
+pub(crate) fn skip(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("skipped: {name}: {why}\n"));
+}
+
 /// A cgroup of the test's own in the hierarchy where processes are killed: v1 `pids`, or the unified one.
 pub(crate) struct TestCgroup(pub(crate) PathBuf);
 
 impl TestCgroup {
     pub(crate) fn new(sandbox: &SandboxId) -> Self {
-        let root = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().map(Path::new);
-        let root = root.into_iter().find(|dir| dir.join("cgroup.procs").exists()).expect("a cgroup hierarchy");
+        Self::below(["/sys/fs/cgroup/pids", "/sys/fs/cgroup"], sandbox)
+    }
+
+    /// One with little memory, in the hierarchy that limits it.
+    pub(crate) fn with_memory(sandbox: &SandboxId) -> Self {
+        let cgroup = Self::below(["/sys/fs/cgroup/memory", "/sys/fs/cgroup"], sandbox);
+        let limit = |name: &str, value: &str| std::fs::write(cgroup.0.join(name), value);
+        let limited = limit("memory.max", "20000000").or_else(|_| limit("memory.limit_in_bytes", "20000000"));
+        limited.expect("a memory controller");
+        // Where there is swap.
+        let _ = limit("memory.swap.max", "0");
+        cgroup
+    }
+
+    fn below(roots: [&str; 2], sandbox: &SandboxId) -> Self {
+        let mut roots = roots.into_iter().map(Path::new);
+        let root = roots.find(|dir| dir.join("cgroup.procs").exists()).expect("a cgroup hierarchy");
         let path = root.join(format!("cricket-monitor-{}", sandbox.short()));
         std::fs::create_dir(&path).expect("make a cgroup");
         Self(path)
@@ -201,7 +222,20 @@ impl TestCgroup {
     }
 
     pub(crate) fn cgroup(&self) -> Cgroup {
-        Cgroup { processes: self.0.clone(), memory: None }
+        let counts = |name| self.0.join(name).exists();
+        let memory = (counts("memory.events") || counts("memory.oom_control")).then(|| self.0.clone());
+        Cgroup { processes: self.0.clone(), memory }
+    }
+
+    /// Ends all that is in it, and it.
+    pub(crate) fn remove(&self) {
+        for pid in std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+            kill(pid.parse().unwrap_or_default());
+        }
+        let begin = Instant::now();
+        while self.0.exists() && std::fs::remove_dir(&self.0).is_err() && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -211,12 +245,6 @@ impl TestCgroup {
 
 impl Drop for TestCgroup {
     fn drop(&mut self) {
-        for pid in std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
-            kill(pid.parse().unwrap_or_default());
-        }
-        let begin = Instant::now();
-        while self.0.exists() && std::fs::remove_dir(&self.0).is_err() && begin.elapsed() < Duration::from_secs(5) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.remove();
     }
 }
