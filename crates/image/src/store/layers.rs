@@ -69,6 +69,10 @@ impl Inner {
     async fn fetch_and_publish(self: Arc<Self>, layer: LayerRef, origin: Origin, replace: bool) -> Result<()> {
         let ended = || Error::Ended { what: format!("layer {}", layer.blob) };
         let _slot = self.slots.clone().acquire_owned().await.map_err(|_| ended())?;
+        // Another download of it may have ended since the caller looked.
+        if !replace && self.has_layer(&layer) {
+            return Ok(());
+        }
         let staging = self.dirs.staging();
         let unpacked: Finished = match &origin {
             Origin::Registry(source) => self.download(&layer, source, staging).await?,
