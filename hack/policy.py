@@ -28,7 +28,7 @@ BANNED = {"openssl": "TLS is rustls", "native-tls": "TLS is rustls", "oci-distri
           "serde_yaml": "not maintained", "lazy_static-rs": "std has LazyLock"}
 ONLY_IN_LAUNCH = {"libcontainer", "libcgroups"}
 # Each may use those before it; exec, launch and monitor are programs, used by nobody.
-ORDER = ["model", "cri-api", "process", "cgroup", "store", "image", "cni", "oci", "wire", "exec", "launch", "monitor",
+ORDER = ["model", "cri-api", "process", "cgroup", "store", "image", "cni", "oci", "cdi", "wire", "exec", "launch", "monitor",
          "runtime", "nri", "pod", "streaming", "server"]
 PROGRAMS = {"exec", "launch", "monitor"}
 
