@@ -1,5 +1,9 @@
 //! The runtime's table of CRI: what concerns all pods.
 
+use std::path::PathBuf;
+
+use cricket_cdi::DEFAULT_DIRS;
+
 use super::error::Result;
 use super::reader::Reader;
 use super::versions::RUNTIME;
@@ -33,6 +37,8 @@ pub(crate) struct Runtime {
     pub(crate) tolerate_missing_hugetlb: bool,
     /// No AppArmor, though the kernel has it.
     pub(crate) disable_apparmor: bool,
+    /// Directories of CDI specifications, the one that takes precedence last; `None`: no CDI.
+    pub(crate) cdi_dirs: Option<Vec<PathBuf>>,
     /// Network namespaces are pinned below the state directory.
     pub(crate) netns_under_state: bool,
 }
@@ -60,6 +66,7 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
         disable_hugetlb: r.setting(&TABLE, "disable_hugetlb_controller", false)?,
         tolerate_missing_hugetlb: r.setting(&TABLE, "tolerate_missing_hugetlb_controller", true)?,
         disable_apparmor: r.setting(&TABLE, "disable_apparmor", false)?,
+        cdi_dirs: cdi(r)?,
         netns_under_state: r.setting(&TABLE, "netns_mounts_under_state_dir", false)?,
     };
     profile(r, &runtime.unset_seccomp_profile)?;
@@ -72,6 +79,17 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
     r.fixed(&["plugins", RUNTIME, "cni"], "ip_pref", "");
     r.fixed(&["plugins", RUNTIME, "cni"], "use_internal_loopback", true);
     Ok(runtime)
+}
+
+/// The Container Device Interface: containerd's keys.
+fn cdi(r: &mut Reader) -> Result<Option<Vec<PathBuf>>> {
+    let enabled: bool = r.setting(&TABLE, "enable_cdi", true)?;
+    let default = DEFAULT_DIRS.map(PathBuf::from).to_vec();
+    let dirs: Vec<PathBuf> = r.setting(&TABLE, "cdi_spec_dirs", default)?;
+    match dirs.iter().find(|dir| !dir.is_absolute()) {
+        Some(dir) => Err(r.wrong(&TABLE, "cdi_spec_dirs", format!("{} is not absolute", dir.display()))),
+        None => Ok(enabled.then_some(dirs)),
+    }
 }
 
 fn profile(r: &Reader, profile: &str) -> Result<()> {

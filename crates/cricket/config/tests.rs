@@ -184,6 +184,7 @@ fn wrong_values_name_line_and_key() {
         ("[plugins.'io.cricket.v1']\ncgroup_driver = 'Systemd'\n", ":2", "cgroup_driver"),
         ("[plugins.'io.cricket.v1']\ncni_plugin_timeout = '1 fortnight'\n", ":2", "cni_plugin_timeout"),
         ("[plugins.'io.containerd.cri.v1.runtime']\nunset_seccomp_profile = 'x'\n", ":2", "unset_seccomp_profile"),
+        ("[plugins.'io.containerd.cri.v1.runtime']\ncdi_spec_dirs = ['/a', 'b']\n", ":2", "cdi_spec_dirs"),
         ("[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = '/x'\n", ":2", "bin_dirs"),
         ("imports = 'x'\n", ":1", "imports"),
     ] {
@@ -264,6 +265,18 @@ fn defaults_without_a_file() {
     let config = config.load().expect("valid");
     assert_eq!((config.netns_dir(), config.own.address), ("/s/netns".into(), "/s/cricket.sock".into()));
     assert_eq!(config.own.log_level, "debug");
+}
+
+#[test]
+fn cdi_directories_of_every_version() {
+    let dirs = |text: &str| Node::new(text).load().expect("valid").runtime.cdi_dirs;
+    let paths = |list: &[&str]| Some(list.iter().map(PathBuf::from).collect::<Vec<_>>());
+    assert_eq!(dirs(""), paths(&["/etc/cdi", "/var/run/cdi"]));
+    let table = "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\n";
+    assert_eq!(dirs(&format!("{table}enable_cdi = true\ncdi_spec_dirs = ['/a', '/b']\n")), paths(&["/a", "/b"]));
+    let table = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n";
+    assert_eq!(dirs(&format!("{table}cdi_spec_dirs = []\n")), paths(&[]));
+    assert_eq!(dirs(&format!("{table}enable_cdi = false\n")), None);
 }
 
 #[test]

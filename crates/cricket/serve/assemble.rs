@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cricket_cdi::Registry;
 use cricket_cgroup::systemd::Systemd;
 use cricket_cgroup::{Hierarchies, Version};
 use cricket_cni::{Cni, CniConfig, HandlerNetworks};
@@ -69,6 +70,7 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
         hierarchies,
         cgroups,
         nri: Nri::new(config.nri.clone(), env!("CARGO_PKG_VERSION")),
+        cdi: config.runtime.cdi_dirs.clone().map(Registry::new),
         store,
         host,
         user_namespaces,

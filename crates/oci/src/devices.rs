@@ -44,9 +44,6 @@ pub(crate) struct Owner {
 }
 
 pub(crate) fn devices(input: &ContainerInput<'_>, privileged: bool, owner: Owner) -> Result<Devices> {
-    if !input.config.cdi_devices.is_empty() {
-        return Err(Error::unsupported("cdi_devices", "the container device interface is not implemented"));
-    }
     if input.config.devices.len() > MAX_DEVICES {
         let actual = input.config.devices.len();
         return Err(Error::TooLarge { field: "devices".into(), actual, limit: MAX_DEVICES });

@@ -76,7 +76,6 @@ fn each_names_its_field() {
             "linux.security_context.namespace_options.target_id",
             Bad,
         ),
-        (|c| c.config.cdi_devices = vec![v1::CdiDevice { name: "a/b=c".into() }], "cdi_devices", No),
         (|c| c.mount("rel", "/x").readonly = true, "mounts[0].container_path", Bad),
         (|c| c.mount("/a/..", "/x").readonly = true, "mounts[0].container_path: is the root", Bad),
         (|c| c.mount("/a", "").readonly = true, "mounts[0].host_path", Bad),

@@ -13,6 +13,7 @@
 
 pub mod apparmor;
 mod bundle;
+mod cdi;
 mod cgroups;
 mod driver;
 mod error;

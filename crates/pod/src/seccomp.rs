@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use cricket_model::ErrorKind;
 use cricket_oci::oci_spec::runtime::Spec;
 use cricket_wire::exec_config::SeccompConfig;
 use cricket_wire::helper::FIRST_EXTRA_FD;
@@ -22,6 +24,24 @@ pub(crate) fn of_live(live: &Live) -> Result<Option<Arc<Program>>> {
     }
     let program = program(&live.spec)?;
     Ok(live.seccomp.get_or_init(|| program).clone())
+}
+
+/// The file of a profile of the node.
+///
+/// # Errors
+/// When it is no file, or longer than `limit` bytes.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::error::Error| {
+        Error::caused(ErrorKind::InvalidArgument, format_args!("read seccomp profile {}", path.display()), e)
+    };
+    let meta = std::fs::metadata(path).map_err(|e| failed(&e))?;
+    if !meta.is_file() || meta.len() > limit {
+        return Err(Error::invalid(format_args!(
+            "seccomp profile {} is no file of at most {limit} bytes",
+            path.display()
+        )));
+    }
+    std::fs::read(path).map_err(|e| failed(&e))
 }
 
 /// A program to load with seccomp(2).

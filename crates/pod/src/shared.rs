@@ -83,6 +83,8 @@ pub struct Shared {
     pub cgroups: crate::cgroups::Cgroups,
     /// Plugins of the Node Resource Interface.
     pub nri: crate::nri::Nri,
+    /// CDI specifications, where containers may have devices of theirs.
+    pub cdi: Option<cricket_cdi::Registry>,
     /// Durable records.
     pub store: Store,
     /// What this host permits.

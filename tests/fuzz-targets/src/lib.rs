@@ -11,6 +11,7 @@
 
 pub mod archive;
 pub mod auth;
+pub mod cdi_spec;
 pub mod cgroup_path;
 pub mod challenge;
 pub mod cni_list;
@@ -47,6 +48,7 @@ pub type Run = fn(&[u8]);
 pub const TARGETS: &[(&str, Run)] = &[
     ("archive", archive::run),
     ("auth", auth::run),
+    ("cdi_spec", cdi_spec::run),
     ("cgroup_path", cgroup_path::run),
     ("challenge", challenge::run),
     ("cni_list", cni_list::run),

@@ -237,7 +237,9 @@ async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
     let nri = &input.shared.nri;
     let handlers = &input.shared.handlers;
     let handler = handlers.get(&input.record.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
-    let resources = nri.create(&input.record, &input.container, handler.as_ref(), &mut spec.spec).await?;
+    let resources =
+        nri.create(&input.shared, &input.record, &input.container, handler.as_ref(), &mut spec.spec).await?;
+    let groups = spec.spec.process().as_ref().and_then(|process| process.user().additional_gids().clone());
     let (bundle, whole) = (input.bundle, spec.spec);
     let written = blocking("write the specification", move || {
         crate::apparmor::check(&whole)?;
@@ -247,7 +249,7 @@ async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
     let user = v1::LinuxContainerUser {
         uid: i64::from(spec.user.uid),
         gid: i64::from(spec.user.gid),
-        supplemental_groups: spec.user.additional_gids.iter().map(|g| i64::from(*g)).collect(),
+        supplemental_groups: groups.iter().flatten().map(|g| i64::from(*g)).collect(),
     };
     Ok(Made { user, stop_signal: spec.stop_signal, make_dirs: spec.mounts_to_create, resources })
 }
@@ -296,7 +298,7 @@ fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
     let handler = shared.handlers.get(&input.record.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
     let profile = cricket_oci::localhost_seccomp_path(&input.config, &shared.config.unset_seccomp_profile)
         .map_err(|e| Error::from_kinded("seccomp profile", &e))?
-        .map(|path| bounded(&path))
+        .map(|path| crate::seccomp::read(&path, FILE_LIMIT))
         .transpose()?;
     // What the configuration says for all handlers.
     let options = SpecOptions {
@@ -305,7 +307,7 @@ fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
         ..handler.spec_options().clone()
     };
     let pod_dir = shared.pod_dir(&input.record.id);
-    let spec = cricket_oci::container_spec(&ContainerInput {
+    let mut spec = cricket_oci::container_spec(&ContainerInput {
         id: &input.id,
         sandbox_id: &input.record.id,
         config: &input.config,
@@ -328,21 +330,8 @@ fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
         mounts: &LivePaths,
     })
     .map_err(|e| Error::from_kinded(format_args!("container {}", input.id), &e))?;
+    crate::cdi::inject(shared, handler.as_ref(), &input.config, &mut spec.spec)?;
     Ok(spec)
-}
-
-fn bounded(path: &Path) -> Result<Vec<u8>> {
-    let failed = |e: &dyn std::error::Error| {
-        Error::caused(ErrorKind::InvalidArgument, format_args!("read seccomp profile {}", path.display()), e)
-    };
-    let meta = std::fs::metadata(path).map_err(|e| failed(&e))?;
-    if !meta.is_file() || meta.len() > FILE_LIMIT {
-        return Err(Error::invalid(format_args!(
-            "seccomp profile {} is no file of at most {FILE_LIMIT} bytes",
-            path.display()
-        )));
-    }
-    std::fs::read(path).map_err(|e| failed(&e))
 }
 
 /// Paths of namespaces that only the start knows: the monitor that holds them may be another by then.

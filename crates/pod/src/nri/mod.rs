@@ -18,7 +18,7 @@ use std::sync::Arc;
 use cricket_cri_api::v1;
 use cricket_model::ErrorKind;
 use cricket_nri::api::{self, ContainerAdjustment};
-use cricket_nri::{Config, Facts, Plugins};
+use cricket_nri::{Config, Facts, Injector, Plugins};
 use cricket_oci::oci_spec::runtime::Spec;
 use cricket_runtime::handlers::{Handler, YOUKI_TYPE};
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::host::LivePaths;
 use crate::pods::Pods;
 use crate::record::{ContainerRecord, SandboxRecord};
+use crate::shared::Shared;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -153,6 +154,7 @@ impl Nri {
     /// The container must not be made; plugins know that it is not.
     pub(crate) async fn create(
         &self,
+        shared: &Arc<Shared>,
         sandbox: &SandboxRecord,
         record: &ContainerRecord,
         handler: &dyn Handler,
@@ -164,9 +166,17 @@ impl Nri {
         }
         let (pod, container) = (describe::pod(sandbox), describe::container(sandbox, record, Some(spec)));
         let adjust = self.request(|plugins| async move { plugins.create_container(&pod, &container).await }).await?;
-        check(&adjust, handler)
-            .and_then(|()| adjusted(spec, &adjust, limits))
-            .inspect_err(|_| self.undo(sandbox, record))
+        let found = crate::cdi::read(shared, !adjust.cdi_devices.is_empty()).await;
+        let made = found.and_then(|found| {
+            check(&adjust, handler)?;
+            let inject = found.as_ref().map(|found| {
+                move |spec: &mut Spec, names: &[String]| {
+                    crate::cdi::edit(shared, handler, found, spec, names).map_err(|e| e.to_string())
+                }
+            });
+            adjusted(spec, &adjust, limits, inject.as_ref().map(|inject| inject as &Injector<'_>))
+        });
+        made.inspect_err(|_| self.undo(sandbox, record))
     }
 
     /// A container that plugins were told of is not made after all.
@@ -281,8 +291,9 @@ fn adjusted(
     spec: &mut Spec,
     adjust: &ContainerAdjustment,
     limits: v1::LinuxContainerResources,
+    cdi: Option<&Injector<'_>>,
 ) -> Result<v1::LinuxContainerResources> {
-    cricket_nri::apply(spec, adjust, &Facts { mounts: &LivePaths, cdi: None }).map_err(|e| refused(&e))?;
+    cricket_nri::apply(spec, adjust, &Facts { mounts: &LivePaths, cdi }).map_err(|e| refused(&e))?;
     let asked: Option<&api::LinuxResources> = adjust.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     let Some(asked) = asked else { return Ok(limits) };
     let mut asked = cricket_nri::cri_resources(asked);

@@ -1,5 +1,6 @@
 //! What kubelets, crictl and their users rely on, seen through the CRI socket.
 
+mod cdi;
 mod config;
 mod environment;
 mod events;

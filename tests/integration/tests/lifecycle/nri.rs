@@ -12,6 +12,7 @@ use cricket_testkit::daemon::Options;
 use cricket_testkit::{host, leaks};
 use serde_json::{Value, json};
 
+use crate::cdi::Directories;
 use crate::support::{SOON, idle, shell};
 
 /// A daemon of its own, with plugins.
@@ -29,7 +30,11 @@ impl Drop for Stage {
 
 impl Stage {
     async fn start(nri_keys: &str) -> Result<Self> {
-        let node = Node::with(Options { nri_keys: nri_keys.to_owned(), ..Options::default() }).await?;
+        Self::with(Options { nri_keys: nri_keys.to_owned(), ..Options::default() }).await
+    }
+
+    async fn with(options: Options) -> Result<Self> {
+        let node = Node::with(options).await?;
         let cri = node.daemon.cri().await?;
         Ok(Self { node, cri, plugins: Vec::new() })
     }
@@ -111,6 +116,27 @@ fn limit_in_cgroup(pod: &v1::PodSandboxConfig, id: &str) -> Result<String> {
     let v1 = folder("/sys/fs/cgroup/memory").join("memory.limit_in_bytes");
     let file = if v1.exists() { v1 } else { folder("/sys/fs/cgroup").join("memory.max") };
     Ok(std::fs::read_to_string(&file).with_context(|| file.display().to_string())?.trim().to_owned())
+}
+
+#[tokio::test]
+async fn plugins_give_cdi_devices() -> Result<()> {
+    let directories = Directories::new()?;
+    directories.card()?;
+    let mut stage = Stage::with(Options { runtime_keys: directories.keys(), ..Options::default() }).await?;
+    stage.plugin("10", "device", json!({ "adjust": { "CDI_devices": [{ "name": "vendor.com/card=one" }] } })).await?;
+    let (pod, id) = stage.pod("nri-cdi").await?;
+    let main = stage.cri.run(&id, &idle("main"), &pod).await?;
+    let seen =
+        stage.cri.exec_text(&main, &["sh", "-c", "echo $CARD; head -c 4 /dev/card | wc -c; cat /given/file"]).await?;
+    assert_eq!(seen, "one\n4\nfrom a specification\n");
+    let user = stage.cri.container(&main).await?.user.and_then(|user| user.linux).context("no user")?;
+    assert!(user.supplemental_groups.contains(&4321), "{user:?}");
+    stage.cri.stop(&main, 0).await?;
+    stage.cri.remove(&main).await?;
+    std::fs::remove_file(directories.path("static/card.json"))?;
+    let error = stage.cri.create(&id, &idle("without"), &pod).await.err().context("created without its device")?;
+    assert!(error.message().contains("unresolvable CDI devices vendor.com/card=one"), "{error}");
+    stage.end(&id).await
 }
 
 #[tokio::test]

@@ -21,14 +21,14 @@ fn users() -> v1::UserNamespace {
 }
 
 /// A pod's configuration with its own users.
-fn of_pod(node: &Node, name: &str) -> v1::PodSandboxConfig {
+pub(crate) fn of_pod(node: &Node, name: &str) -> v1::PodSandboxConfig {
     let mut pod = node.daemon.pod(name);
     pod_security(&mut pod).namespace_options.get_or_insert_default().userns_options = Some(users());
     pod
 }
 
 /// The same of a container.
-fn with_users(mut config: v1::ContainerConfig) -> v1::ContainerConfig {
+pub(crate) fn with_users(mut config: v1::ContainerConfig) -> v1::ContainerConfig {
     security(&mut config).namespace_options.get_or_insert_default().userns_options = Some(users());
     config
 }
