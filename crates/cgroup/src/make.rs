@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
@@ -28,24 +28,6 @@ impl Cgroup {
             }
         }
         Ok(group)
-    }
-
-    /// The directories of ancestors that [`Cgroup::create`] would make: what an intent names before the effect.
-    pub fn missing_ancestors(hierarchies: &Hierarchies, path: &CgroupPath) -> Vec<PathBuf> {
-        let mut missing = Vec::new();
-        for hierarchy in hierarchies.all() {
-            let ancestors = path.chain().filter(|p| *p != path.as_str());
-            missing.extend(ancestors.map(|p| hierarchy.mount.join(&p[1..])).filter(|d| !files::exists(d)));
-        }
-        missing
-    }
-
-    /// Marks directories named by an intent as made by cricket: for one who finds an intent whose effect may have
-    /// been cut off between making a directory and marking it. Those that are not there are passed over.
-    pub fn claim(dirs: &[PathBuf]) {
-        for dir in dirs {
-            mark(dir);
-        }
     }
 }
 

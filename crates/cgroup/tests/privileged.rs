@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -61,12 +62,13 @@ fn ancestors_that_were_made_go_with_the_last_child() {
     let hierarchies = hierarchies();
     let top = top();
     let (one, two) = (top.child("one").expect("path"), top.child("two").expect("path"));
-    let missing = Cgroup::missing_ancestors(&hierarchies, &one);
+    let ancestors = hierarchies.all().iter().map(|h| h.mount.join(top.as_str().trim_start_matches('/')));
+    let missing: Vec<PathBuf> = ancestors.filter(|dir| !dir.exists()).collect();
     assert_eq!(missing.len(), hierarchies.all().len());
     let one = Cgroup::create(&hierarchies, &one).expect("create");
     let two = Cgroup::create(&hierarchies, &two).expect("create");
     assert!(one.exists() && two.exists());
-    assert!(Cgroup::missing_ancestors(&hierarchies, two.path()).is_empty());
+    assert!(missing.iter().all(|dir| dir.exists()));
     one.remove().expect("remove");
     assert!(missing.iter().all(|dir| dir.exists()), "the other one is still there");
     two.remove().expect("remove");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cricket_cri_api::v1;
 use cricket_model::{ContainerId, SandboxId};
-use oci_spec::runtime::{Capabilities, LinuxSeccomp, PosixRlimit, Spec};
+use oci_spec::runtime::{Capabilities, PosixRlimit, Spec};
 use serde::{Deserialize, Serialize};
 
 /// The `config` object of an image (image-spec, "Image configuration"), as far as a container inherits it.
@@ -252,8 +252,6 @@ pub struct ContainerInput<'a> {
     pub host: &'a HostFacts,
     /// The handler's options.
     pub handler: &'a SpecOptions,
-    /// The profile of `RuntimeDefault`; `None` means the built-in one.
-    pub default_seccomp: Option<&'a LinuxSeccomp>,
     /// The content of the profile that [`crate::localhost_seccomp_path`] names.
     pub localhost_seccomp: Option<&'a [u8]>,
     /// The host's paths.

@@ -8,7 +8,7 @@ use cricket_cgroup::{Cgroup, CgroupPath, JoinFds, Resources};
 use cricket_model::ErrorKind;
 use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use cricket_process::namespaces::Kinds;
-use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, MonitorClient, RunRequest};
+use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, MonitorClient, RunRequest, Supervised};
 use cricket_wire::exec_config::{
     CgroupJoin, CommandConfig, ExecConfig, PodInitConfig, Rlimit, SeccompConfig, TerminalSize,
 };
@@ -86,13 +86,9 @@ async fn collect(
     stderr: OwnedFd,
     limit: Option<Duration>,
 ) -> Result<ExecOutput> {
-    let ended = monitor.exec(request);
-    tokio::pin!(ended);
-    let budget = crate::pipe::Budget::new(MAX_OUTPUT);
-    let out = crate::pipe::read(stdout, budget.clone());
-    let err = crate::pipe::read(stderr, budget);
-    let exit: ExecExit = ended.await.map_err(|e| Error::internal("ask the monitor", &e))?;
-    let (stdout, stderr) = tokio::join!(out.finish(DRAIN), err.finish(DRAIN));
+    let ended = async { monitor.exec(request).await.map_err(|e| Error::internal("ask the monitor", &e)) };
+    let (exit, stdout, stderr): (ExecExit, _, _) =
+        crate::pipe::collect(ended, [stdout, stderr], MAX_OUTPUT, DRAIN).await?;
     if exit.timed_out {
         let after = limit.map_or(0, |l| l.as_secs());
         return Err(Error::new(ErrorKind::DeadlineExceeded, format_args!("the command timed out after {after} s")));
@@ -322,18 +318,15 @@ pub(crate) async fn init_request(
     let cgroup = extra.join(group.join_fds().map_err(|e| Error::from_kinded("open the init's cgroup", &e))?);
     let config = ExecConfig::PodInit(PodInitConfig { user_fd, namespace_fds, cgroup, oom_score_adj: Some(INIT_SCORE) });
     let request = RunRequest {
-        container: INIT.to_owned(),
+        container: Supervised {
+            container: INIT.to_owned(),
+            cgroup: Some(crate::driver::monitor_cgroup(group)),
+            ..Supervised::default()
+        },
         helper: shared.helpers.exec().map_err(|e| Error::internal("duplicate the exec helper", &e))?,
         args: vec!["cricket-exec".into(), "init".into()],
         config: memfd_json(&config)?,
         extra: extra.fds,
-        log: None,
-        tty: false,
-        stdin: false,
-        stdin_once: false,
-        cgroup: Some(crate::driver::monitor_cgroup(group)),
-        exit_path: None,
-        attachable: false,
     };
     Ok((request, made))
 }

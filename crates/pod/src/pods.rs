@@ -70,13 +70,14 @@ impl Pods {
     }
 
     pub(crate) fn handle(&self, id: &str) -> Result<Arc<PodHandle>> {
-        let listed = self.handles().into_iter().filter(|h| h.view.load().listed());
-        by_prefix("pod sandbox", id, listed.map(|h| (h.clone(), h.id.to_string())))
+        let handles = self.handles();
+        let listed = handles.iter().filter(|h| h.view.load().listed());
+        by_prefix("pod sandbox", id, listed.map(|h| (h, h.id.as_str()))).cloned()
     }
 
     /// The same for what ends a pod: one whose removal failed half-way is on no list and can still be removed.
     fn any_handle(&self, id: &str) -> Result<Arc<PodHandle>> {
-        by_prefix("pod sandbox", id, self.handles().into_iter().map(|h| (h.clone(), h.id.to_string())))
+        by_prefix("pod sandbox", id, self.handles().iter().map(|h| (h, h.id.as_str()))).cloned()
     }
 
     /// The pod with this ID or unambiguous ID prefix.
@@ -85,32 +86,27 @@ impl Pods {
     }
 
     fn find(&self, id: &str) -> Result<(Arc<PodHandle>, Arc<PodView>, Arc<ContainerRecord>)> {
-        let mut all = Vec::new();
-        for handle in self.handles() {
+        let views = self.views();
+        let listed = views.iter().filter(|(_, view)| view.listed());
+        let all = listed.flat_map(|(h, v)| v.containers().map(move |c| ((h, v, c), c.id.as_str())));
+        by_prefix("container", id, all).map(|(h, v, c)| (h.clone(), v.clone(), c.clone()))
+    }
+
+    fn views(&self) -> Vec<(Arc<PodHandle>, Arc<PodView>)> {
+        let picture = |handle: Arc<PodHandle>| {
             let view = handle.view.load_full();
-            if !view.listed() {
-                continue;
-            }
-            all.extend(view.containers().map(|c| ((handle.clone(), view.clone(), c.clone()), c.id.to_string())));
-        }
-        by_prefix("container", id, all.into_iter())
+            (handle, view)
+        };
+        self.handles().into_iter().map(picture).collect()
     }
 
     /// The pod of a container whose removal failed half-way, too.
     fn removable(&self, id: &str) -> Result<(Arc<PodHandle>, ContainerId)> {
-        let mut all = Vec::new();
-        for handle in self.handles() {
-            let view = handle.view.load_full();
-            let removable = |c: &&Arc<ContainerRecord>| c.listed() || c.state == ContainerState::Removing;
-            all.extend(
-                view.record
-                    .containers
-                    .iter()
-                    .filter(removable)
-                    .map(|c| ((handle.clone(), c.id.clone()), c.id.to_string())),
-            );
-        }
-        by_prefix("container", id, all.into_iter())
+        let views = self.views();
+        let removable = |c: &ContainerRecord| c.listed() || c.state == ContainerState::Removing;
+        let all = views.iter().flat_map(|(h, v)| v.record.containers.iter().map(move |c| (h, c)));
+        let all = all.filter(|(_, c)| removable(c)).map(|(h, c)| ((h, &c.id), c.id.as_str()));
+        by_prefix("container", id, all).map(|(h, id)| (h.clone(), id.clone()))
     }
 
     /// The container with this ID or unambiguous ID prefix, and its pod.

@@ -6,8 +6,12 @@
 //! Creating               ─▶ rolled back      Removing ─▶ gone on with
 //! folder without record, attachment without pod ─▶ removed
 //! ```
+//!
+//! What is taken back is on no list: it is waited for a moment, so that most of it is gone when the first request comes,
+//! and then goes beside them. Small files of the state directory are read where they are: nobody is served yet.
 
 use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +27,13 @@ use crate::error::{Error, Result};
 use crate::pods::Pods;
 use crate::record::{ContainerState, PodRecord, Running, SandboxState};
 use crate::sandbox::{INIT, USER, assemble, discard, discard_later, hold, open_journal};
-use crate::shared::{Shared, exit_record};
+use crate::shared::{Shared, blocking, exit_record};
 use crate::view::Live;
 
 /// Pods that are looked at at once.
 const AT_ONCE: usize = 16;
 
-/// What is left of containers mostly dies within this. What does not, the pod's driver waits for, with others served.
+/// What is left of containers and pods mostly goes within this. What does not is waited for with requests served.
 const SETTLE: Duration = Duration::from_secs(1);
 
 impl Pods {
@@ -46,25 +50,37 @@ impl Pods {
         for dir in shared.handlers.iter().map(|h| h.state_dir(state)).filter(|dir| dir.starts_with(state)) {
             crate::sandbox::make_dir(&dir, 0o700)?;
         }
-        let records = load(&shared)?;
+        let reader = shared.clone();
+        let records = blocking("read the pods' records", move || load(&reader)).await?;
         let known: HashSet<SandboxId> = records.iter().map(|r| r.sandbox.id.clone()).collect();
-        let mut tasks = tokio::task::JoinSet::new();
-        for record in records {
-            if tasks.len() >= AT_ONCE {
-                tasks.join_next().await;
-            }
-            let (pods, shared) = (pods.clone(), shared.clone());
-            tasks.spawn(async move {
-                let id = record.sandbox.id.clone();
-                if let Err(e) = take_up(&pods, &shared, record).await {
-                    tracing::error!(pod = %id, error = %e, "pod not taken up");
-                }
-            });
-        }
-        while tasks.join_next().await.is_some() {}
-        tokio::spawn(async move { sweep(&shared, &known).await });
+        let (half, whole): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| is_half(&shared, record));
+        let back = shared.clone();
+        let mut taking_back = tokio::spawn(each(half, move |record| take_back(back.clone(), record)));
+        let (taken, common) = (pods.clone(), shared.clone());
+        each(whole, move |record| take_up(taken.clone(), common.clone(), record)).await;
+        // Dropping the handle leaves the task alone.
+        let _ = tokio::time::timeout(SETTLE, &mut taking_back).await;
+        tokio::spawn(async move { sweep(&shared, known).await });
         Ok(pods)
     }
+}
+
+/// A pod of this boot that never was, or is not to be any more.
+fn is_half(shared: &Shared, record: &PodRecord) -> bool {
+    let half = matches!(record.sandbox.state, SandboxState::Creating | SandboxState::Removing);
+    half && record.sandbox.boot_id == shared.host.boot_id
+}
+
+/// Does this with each pod, some at once.
+async fn each<F: Future<Output = ()> + Send + 'static>(records: Vec<PodRecord>, work: impl Fn(PodRecord) -> F) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for record in records {
+        if tasks.len() >= AT_ONCE {
+            tasks.join_next().await;
+        }
+        tasks.spawn(work(record));
+    }
+    while tasks.join_next().await.is_some() {}
 }
 
 /// The newest record of every pod: of its journal where that is of this boot, else of the store.
@@ -103,19 +119,19 @@ fn load(shared: &Shared) -> Result<Vec<PodRecord>> {
     Ok(records.into_values().collect())
 }
 
-async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Result<()> {
+async fn take_up(pods: Pods, shared: Arc<Shared>, record: PodRecord) {
     let id = record.sandbox.id.clone();
-    if record.sandbox.boot_id != shared.host.boot_id {
-        return other_boot(pods, shared, record).await;
+    let taken = match record.sandbox.boot_id == shared.host.boot_id {
+        true => this_boot(&pods, &shared, record).await,
+        false => other_boot(&pods, &shared, record).await,
+    };
+    if let Err(e) = taken {
+        tracing::error!(pod = %id, error = %e, "pod not taken up");
     }
-    match record.sandbox.state {
-        SandboxState::Creating | SandboxState::Removing => {
-            take_back(shared, record).await;
-            return Ok(());
-        }
-        SandboxState::Ready | SandboxState::NotReady => {}
-    }
-    roll_back(shared, &mut record).await;
+}
+
+async fn this_boot(pods: &Pods, shared: &Arc<Shared>, record: PodRecord) -> Result<()> {
+    let id = record.sandbox.id.clone();
     let (tx, events) = mpsc::unbounded_channel();
     let (journal, _) = open_journal(&shared.pod_dir(&id))?;
     let mut driver = assemble(shared, record, journal, events);
@@ -135,6 +151,7 @@ async fn take_up(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) -> Re
             without_monitor(&mut driver).await;
         }
     }
+    driver.remove_unlisted();
     driver.settle(SETTLE).await;
     // Nobody knows whether the callers of these starts heard of them.
     driver.unheard = driver.running().into_iter().collect();
@@ -159,18 +176,6 @@ fn adopt(pods: &Pods, driver: Driver) {
         driver.handle.creates.restore(&key, container.id.as_str(), container.config.0.clone());
     }
     pods.adopt(driver);
-}
-
-/// Half-made and half-removed containers go.
-async fn roll_back(shared: &Arc<Shared>, record: &mut PodRecord) {
-    let mut gone = Vec::new();
-    for container in record.containers.iter().filter(|c| !c.listed()) {
-        match crate::driver::discard_container(shared, &record.sandbox, container).await {
-            Ok(()) => gone.push(container.id.clone()),
-            Err(e) => tracing::warn!(container = %container.id, error = %e, "container not removed"),
-        }
-    }
-    record.containers.retain(|c| !gone.contains(&c.id));
 }
 
 /// The monitor lives: it says what became of the containers.
@@ -198,11 +203,7 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
                 match client.abandon(id.as_str()).await {
                     Ok(()) => driver.end_what_is_left(&id, Left::CutOff),
                     // It runs by now, or the monitor is an older one: killed, it ends as any, and an event says so.
-                    Err(_) => {
-                        if let Err(e) = driver.kill(&id).await {
-                            tracing::warn!(container = %id, error = %e, "cgroup not killed");
-                        }
-                    }
+                    Err(_) => driver.kill(&id),
                 }
             }
             None if driver.container(&id)?.state == ContainerState::Starting => {
@@ -263,10 +264,10 @@ fn spec_of(driver: &Driver, id: &ContainerId) -> Arc<Spec> {
 }
 
 /// Takes a half-made or half-removed pod back, now or as soon as it can be.
-async fn take_back(shared: &Arc<Shared>, record: PodRecord) {
-    if let Err(e) = discard(shared, &record, None).await {
+async fn take_back(shared: Arc<Shared>, record: PodRecord) {
+    if let Err(e) = discard(&shared, &record, None).await {
         tracing::warn!(pod = %record.sandbox.id, error = %e, "pod not taken back yet");
-        discard_later(shared, record);
+        discard_later(&shared, record);
     }
 }
 
@@ -356,7 +357,6 @@ async fn other_boot(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) ->
         };
         container.state = ContainerState::Exited(crate::record::Exited { started_at, ..unknown() });
     }
-    roll_back(shared, &mut record).await;
     crate::bundle::folder(&shared.pod_dir(&id).join("c")).map_err(|e| Error::internal("make the pod's folder", &e))?;
     let (journal, _) = open_journal(&shared.pod_dir(&id))?;
     let (_, events) = mpsc::unbounded_channel();
@@ -364,12 +364,30 @@ async fn other_boot(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) ->
     // Plugins may need what only starts with the pods: nobody waits for them.
     driver.backlog = Backlog::network_left();
     driver.save_or_warn();
+    driver.remove_unlisted();
     adopt(pods, driver);
     Ok(())
 }
 
 /// Removes what no record speaks of: folders whose first line was never written, and networks of pods that are gone.
-async fn sweep(shared: &Arc<Shared>, known: &HashSet<SandboxId>) {
+async fn sweep(shared: &Arc<Shared>, known: HashSet<SandboxId>) {
+    let known = Arc::new(known);
+    let gone = {
+        let (shared, known) = (shared.clone(), known.clone());
+        blocking("look for leftovers", move || Ok(sweep_files(&shared, &known)))
+    };
+    for id in gone.await.unwrap_or_default() {
+        tracing::info!(pod = %id, "removing the network of a pod that is gone");
+        if let Err(e) = shared.cni.del(&id, None).await {
+            tracing::warn!(pod = %id, error = %e, "network not torn down");
+        }
+    }
+    // Only now: what was just detached is no garbage of the plugins any more.
+    shared.cni.collect_in_background(known.iter().cloned().collect());
+}
+
+/// The folders; answers the pods that are gone and have a network.
+fn sweep_files(shared: &Shared, known: &HashSet<SandboxId>) -> Vec<SandboxId> {
     let pods = shared.config.state.join("pods");
     let entries = std::fs::read_dir(&pods).map(|e| e.flatten().collect::<Vec<_>>()).unwrap_or_default();
     for entry in entries {
@@ -384,16 +402,7 @@ async fn sweep(shared: &Arc<Shared>, known: &HashSet<SandboxId>) {
             }
         }
     }
-    for id in shared.cni.cached() {
-        let current = shared.store.get::<PodRecord>(id.as_str()).is_ok_and(|r| r.is_some());
-        if known.contains(&id) || current || shared.pod_dir(&id).exists() {
-            continue;
-        }
-        tracing::info!(pod = %id, "removing the network of a pod that is gone");
-        if let Err(e) = shared.cni.del(&id, None).await {
-            tracing::warn!(pod = %id, error = %e, "network not torn down");
-        }
-    }
-    // Only now: what was just detached is no garbage of the plugins any more.
-    shared.cni.collect_in_background(known.iter().cloned().collect());
+    let stored = |id: &SandboxId| shared.store.get::<PodRecord>(id.as_str()).is_ok_and(|r| r.is_some());
+    let gone = |id: &SandboxId| !known.contains(id) && !stored(id) && !shared.pod_dir(id).exists();
+    shared.cni.cached().into_iter().filter(gone).collect()
 }

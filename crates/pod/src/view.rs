@@ -78,7 +78,7 @@ impl PodView {
 ///
 /// # Errors
 /// `NotFound` when there is none, `InvalidArgument` when the prefix is empty, no hexadecimal number, or ambiguous.
-pub(crate) fn by_prefix<T>(what: &str, prefix: &str, items: impl Iterator<Item = (T, String)>) -> Result<T> {
+pub(crate) fn by_prefix<T, I: AsRef<str>>(what: &str, prefix: &str, items: impl Iterator<Item = (T, I)>) -> Result<T> {
     if prefix.is_empty() {
         return Err(Error::invalid(format_args!("{what} id is empty")));
     }
@@ -88,16 +88,17 @@ pub(crate) fn by_prefix<T>(what: &str, prefix: &str, items: impl Iterator<Item =
             prefix.chars().take(80).collect::<String>()
         )));
     }
-    let mut found: Option<(T, String)> = None;
+    let mut found: Option<(T, I)> = None;
     for (item, id) in items {
-        if id == prefix {
+        let text = id.as_ref();
+        if text == prefix {
             return Ok(item);
         }
-        if id.starts_with(prefix) {
+        if text.starts_with(prefix) {
             if let Some((_, other)) = &found {
                 return Err(Error::new(
                     ErrorKind::InvalidArgument,
-                    format_args!("{what} id {prefix:?} is ambiguous: {} and {}", &other[..13], &id[..13]),
+                    format_args!("{what} id {prefix:?} is ambiguous: {} and {}", &other.as_ref()[..13], &text[..13]),
                 ));
             }
             found = Some((item, id));

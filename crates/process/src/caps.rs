@@ -124,11 +124,6 @@ pub fn number(name: &str) -> Option<u32> {
     NAMES.iter().position(|known| *known == name).map(|number| number as u32)
 }
 
-/// All names, in the kernel's order.
-pub fn all_names() -> &'static [&'static str] {
-    &NAMES
-}
-
 /// The bounding set of the calling thread: what it and its children can ever get.
 pub fn bounding() -> Result<Set> {
     bounding_among(Set((1 << NAMES.len()) - 1))

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::error::{Doing, Error, Result, check};
 
@@ -157,11 +157,6 @@ pub fn with_private_mounts<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> 
 /// Moves the calling thread into the namespace that `fd` is a file of.
 pub fn join(fd: impl AsFd) -> Result<()> {
     move_into_link_name_space(fd.as_fd(), None).doing(|| "join a namespace")
-}
-
-/// Moves the calling thread into the network namespace that `fd` is a file of.
-pub fn join_net(fd: impl AsFd) -> Result<()> {
-    move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network)).doing(|| "join a network namespace")
 }
 
 /// Sets the host name of the calling thread's UTS namespace, at most 64 bytes.

@@ -1,6 +1,6 @@
 //! A set of changes that reaches the file whole or not at all.
 
-use crate::{Record, Result, codec};
+use crate::{Encoded, Record, Result, codec};
 
 /// One change: a value, or `None` to delete the key.
 #[derive(Debug, Clone)]
@@ -30,6 +30,12 @@ impl Batch {
         let value = codec::encode(key, record)?;
         self.ops.push(Op { table: R::TABLE, key: key.to_owned(), value: Some(value) });
         Ok(self)
+    }
+
+    /// As [`Batch::put`], of a record that has been encoded.
+    pub fn put_encoded<R: Record>(&mut self, key: &str, record: &Encoded<R>) -> &mut Self {
+        self.ops.push(Op { table: R::TABLE, key: key.to_owned(), value: Some(record.enveloped()) });
+        self
     }
 
     /// Deletes `key`; a key that is not there is no error.

@@ -1,5 +1,7 @@
 //! How a record becomes bytes: JSON in an envelope that says the schema's version.
 
+use std::marker::PhantomData;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,10 +27,34 @@ pub struct Damaged {
     pub detail: String,
 }
 
-#[derive(Serialize)]
-struct Writing<'a, R> {
-    v: u32,
-    r: &'a R,
+/// A value's JSON, made once where it goes both into a journal and into the store.
+#[derive(Debug, Clone)]
+pub struct Encoded<T> {
+    pub(crate) text: Vec<u8>,
+    value: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize> Encoded<T> {
+    /// The JSON form.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] when it has none.
+    pub fn of(value: &T) -> Result<Self> {
+        let text = serde_json::to_vec(value).map_err(|e| Error::Encode {
+            table: std::any::type_name::<T>().to_owned(),
+            key: String::new(),
+            detail: e.to_string(),
+        })?;
+        Ok(Self { text, value: PhantomData })
+    }
+}
+
+impl<R: Record> Encoded<R> {
+    /// The record's bytes in the store: its JSON in the envelope that [`Reading`] takes off.
+    pub(crate) fn enveloped(&self) -> Vec<u8> {
+        let head = format!("{{\"v\":{},\"r\":", R::VERSION);
+        [head.as_bytes(), &self.text, b"}"].concat()
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -39,11 +65,11 @@ struct Reading<'a> {
 }
 
 pub(crate) fn encode<R: Record>(key: &str, record: &R) -> Result<Vec<u8>> {
-    serde_json::to_vec(&Writing { v: R::VERSION, r: record }).map_err(|e| Error::Encode {
-        table: R::TABLE.to_owned(),
-        key: key.to_owned(),
-        detail: e.to_string(),
-    })
+    let named = |e| match e {
+        Error::Encode { detail, .. } => Error::Encode { table: R::TABLE.to_owned(), key: key.to_owned(), detail },
+        other => other,
+    };
+    Ok(Encoded::of(record).map_err(named)?.enveloped())
 }
 
 pub(crate) fn decode<R: Record>(bytes: &[u8]) -> std::result::Result<R, String> {

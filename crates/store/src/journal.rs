@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Encoded, Error, Result};
 
 /// One journal file. Nothing is synced: it survives the daemon, not the machine.
 #[derive(Debug)]
@@ -57,7 +57,15 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// # Errors
     /// The entry is then not in the journal; a caller that tears something down goes on.
     pub fn append(&mut self, entry: &T) -> Result<()> {
-        let line = self.line(entry)?;
+        self.append_encoded(&self.encode(entry)?)
+    }
+
+    /// As [`Journal::append`], of an entry that has been encoded.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub fn append_encoded(&mut self, entry: &Encoded<T>) -> Result<()> {
+        let line = line(entry);
         match self.file.write(&line) {
             Ok(n) if n == line.len() => {
                 self.good += n as u64;
@@ -81,8 +89,20 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     pub fn rewrite(&mut self, entries: &[T]) -> Result<()> {
         let mut text = Vec::new();
         for entry in entries {
-            text.extend(self.line(entry)?);
+            text.extend(line(&self.encode(entry)?));
         }
+        self.replace(&text)
+    }
+
+    /// As [`Journal::rewrite`], with one entry that has been encoded.
+    ///
+    /// # Errors
+    /// As `rewrite`.
+    pub fn rewrite_encoded(&mut self, entry: &Encoded<T>) -> Result<()> {
+        self.replace(&line(entry))
+    }
+
+    fn replace(&mut self, text: &[u8]) -> Result<()> {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".new");
         let fresh = PathBuf::from(name);
@@ -94,7 +114,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         // After the rename nothing may fail: appends to the old file would be lost.
         let written = clean.and_then(|()| {
             let mut file = options().create_new(true).open(&fresh)?;
-            file.write_all(&text)?;
+            file.write_all(text)?;
             std::fs::rename(&fresh, &self.path)?;
             Ok(file)
         });
@@ -116,15 +136,17 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         &self.path
     }
 
-    fn line(&self, entry: &T) -> Result<Vec<u8>> {
-        let mut line = serde_json::to_vec(entry).map_err(|e| Error::Encode {
-            table: self.path.display().to_string(),
-            key: String::new(),
-            detail: e.to_string(),
-        })?;
-        line.push(b'\n');
-        Ok(line)
+    fn encode(&self, entry: &T) -> Result<Encoded<T>> {
+        Encoded::of(entry).map_err(|e| match e {
+            Error::Encode { key, detail, .. } => Error::Encode { table: self.path.display().to_string(), key, detail },
+            other => other,
+        })
     }
+}
+
+/// JSON has no newlines of its own.
+fn line<T>(entry: &Encoded<T>) -> Vec<u8> {
+    [entry.text.as_slice(), b"\n"].concat()
 }
 
 fn options() -> OpenOptions {

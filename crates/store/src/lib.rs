@@ -21,7 +21,7 @@ mod store;
 mod writer;
 
 pub use batch::Batch;
-pub use codec::{Damaged, Record};
+pub use codec::{Damaged, Encoded, Record};
 pub use error::{Error, Result};
 pub use journal::Journal;
 pub use store::Store;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cricket_model::{ErrorKind, Kinded};
-use cricket_store::{Batch, Error, Record, Store};
+use cricket_store::{Batch, Encoded, Error, Journal, Record, Store};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -214,4 +214,30 @@ proptest! {
             Err(e) => prop_assert!(e.to_string().contains("db"), "{}", e),
         }
     }
+}
+
+/// What an encoded record is in the store and in a journal cannot be told from the record's own.
+#[tokio::test]
+async fn a_record_is_encoded_once_for_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = pod("a \"quoted\" name\n");
+    let encoded = Encoded::of(&record).unwrap();
+    let store = Store::open(dir.path().join("db")).unwrap();
+    let mut batch = Batch::new();
+    batch.put_encoded("a", &encoded).put("b", &record).unwrap();
+    let later = Encoded::of(&LaterPod { name: "later".into(), uid: 7 }).unwrap();
+    batch.put_encoded("c", &later);
+    store.commit(batch).await.unwrap();
+    assert_eq!(store.get::<Pod>("a").unwrap(), store.get::<Pod>("b").unwrap());
+    // The envelope says the schema's version, too.
+    assert!(matches!(store.get::<Pod>("c"), Err(Error::Undecodable { .. })));
+    assert_eq!(store.get::<LaterPod>("c").unwrap().unwrap().uid, 7);
+    let path = dir.path().join("journal");
+    let (mut journal, _) = Journal::<Pod>::open(&path).unwrap();
+    journal.append(&record).unwrap();
+    journal.append_encoded(&encoded).unwrap();
+    assert_eq!(Journal::<Pod>::open(&path).unwrap().1, [record.clone(), record.clone()]);
+    journal.rewrite_encoded(&encoded).unwrap();
+    journal.append(&record).unwrap();
+    assert_eq!(Journal::<Pod>::open(&path).unwrap().1, [record.clone(), record]);
 }

@@ -38,9 +38,6 @@ pub struct YoukiConfig {
     /// `process.terminal` is set: a terminal is made, and its master comes with the report.
     #[serde(default)]
     pub terminal: bool,
-    /// Use `MS_MOVE` and `chroot` instead of `pivot_root` (a root file system on an initramfs).
-    #[serde(default)]
-    pub no_pivot: bool,
     /// The container's control group, which the daemon has made and limited.
     pub cgroup: LaunchCgroup,
     /// The compiled profile, used in place of the one in `config.json`, which is refused without it.

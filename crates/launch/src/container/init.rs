@@ -18,8 +18,8 @@ use cricket_process::detached::{Change, Flags};
 use cricket_process::namespaces::{set_domainname, set_hostname};
 use cricket_process::sysctl;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
-use rustix::process::{chroot, fchdir, pivot_root, setsid};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{fchdir, pivot_root, setsid};
 
 use super::channel::{self, Step};
 use super::hooks::When;
@@ -92,7 +92,7 @@ impl Init<'_> {
             plan.hooks.run(&plan.hooks.container, "createContainer", When::Creating, pid)?;
         }
         plan.hidden.apply(root)?;
-        change_root(root, plan.no_pivot)?;
+        change_root(root)?;
         let kind = plan.final_propagation;
         Change { propagation: kind, ..Default::default() }.apply(root, false).map_err(|e| Error::host(e.to_line()))?;
         let entered = plan.process.enter_cwd()?;
@@ -161,18 +161,12 @@ fn own_host_pid() -> Result<i32, Error> {
 }
 
 /// Makes the container's root this process's, and lets go of the host's.
-fn change_root(root: BorrowedFd<'_>, no_pivot: bool) -> Result<(), Error> {
+fn change_root(root: BorrowedFd<'_>) -> Result<(), Error> {
     let failed = |what: &'static str| move |e: rustix::io::Errno| Error::io(what, e);
     fchdir(root).map_err(failed("enter the root file system"))?;
-    if no_pivot {
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(root, "", rustix::fs::CWD, "/", flags).map_err(failed("move the root file system"))?;
-        chroot(".").map_err(failed("change the root"))?;
-    } else {
-        // The old root ends up on top of the new one, where it is taken away (pivot_root(2)).
-        pivot_root(".", ".").map_err(failed("change the root"))?;
-        unmount(".", UnmountFlags::DETACH).map_err(failed("unmount the host's root"))?;
-    }
+    // The old root ends up on top of the new one, where it is taken away (pivot_root(2)).
+    pivot_root(".", ".").map_err(failed("change the root"))?;
+    unmount(".", UnmountFlags::DETACH).map_err(failed("unmount the host's root"))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(Path::new("/"), flags, Mode::empty()).map_err(failed("open the root"))?;
     fchdir(&top).map_err(failed("enter the root"))

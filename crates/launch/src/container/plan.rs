@@ -33,7 +33,6 @@ pub(super) struct Plan {
     pub(super) root: OwnedFd,
     pub(super) final_propagation: Option<Propagation>,
     pub(super) read_only: bool,
-    pub(super) no_pivot: bool,
     pub(super) mounts: Vec<Mount>,
     /// Devices to make; `None` where `/dev` is the host's.
     pub(super) nodes: Option<Vec<Node>>,
@@ -71,7 +70,6 @@ impl Plan {
             root,
             final_propagation,
             read_only: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
-            no_pivot: config.no_pivot,
             mounts,
             nodes,
             hostname: names.host,

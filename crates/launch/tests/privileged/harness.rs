@@ -117,7 +117,6 @@ impl Fixture {
             id: self.id.clone(),
             bundle: self.dir.path().to_owned(),
             terminal: self.terminal,
-            no_pivot: false,
             cgroup: LaunchCgroup {
                 v1_directories: directories.map(|(name, directory)| CgroupDirectory { name, directory }).collect(),
                 v2_directory: self.cgroup.v2_directory(),

@@ -47,7 +47,7 @@ async fn failures_of_helpers_have_their_blame() {
         (Blame::Host, "the helper was killed by signal 6 without a report")
     );
     let mut request = pod.request("c", "exec sleep 600", &[]);
-    request.log.as_mut().expect("log").path = "../outside.log".into();
+    request.container.log.as_mut().expect("log").path = "../outside.log".into();
     let failed = pod.client.run(request).await.expect_err("a log outside");
     assert!(matches!(failed, MonitorError::Refused { code: Code::Host, .. }), "{failed}");
     assert!(pod.client.list().await.expect("list").is_empty());
@@ -75,7 +75,7 @@ async fn what_a_container_leaves_behind_is_killed_and_orphans_are_reaped() {
     let mut pod = Pod::start().await;
     let cgroup = TestCgroup::new(&pod.sandbox);
     let mut request = pod.request("a", &format!("{}; for i in 1 2 3; do sleep 600 & done; exit 4", cgroup.join()), &[]);
-    request.cgroup = Some(cgroup.cgroup());
+    request.container.cgroup = Some(cgroup.cgroup());
     let begin = Instant::now();
     pod.client.run(request).await.expect("run");
     assert_eq!(pod.exit().await.1.exit_code, 4);
@@ -104,7 +104,7 @@ async fn a_background_process_that_escaped_pins_nothing() {
 async fn standard_input_and_terminals() {
     let mut pod = Pod::start().await;
     let mut request = pod.request("in", "read line; echo got $line; cat >/dev/null; exit 6", &[]);
-    request.stdin = true;
+    request.container.stdin = true;
     let mut started = pod.client.run(request).await.expect("run");
     let kinds: Vec<Stream> = started.stdio.iter().map(|(stream, _)| *stream).collect();
     assert_eq!(kinds, [Stream::Stdin, Stream::Stdout, Stream::Stderr]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cricket_runtime::monitor::{
-    AdoptRequest, ContainerPhase, ExitRecord, LogTarget, MonitorError, MonitorEvent, Started,
+    AdoptRequest, ContainerPhase, ExitRecord, LogTarget, MonitorError, MonitorEvent, Started, Supervised,
 };
 use cricket_wire::packet;
 
@@ -40,16 +40,16 @@ async fn a_daemon_that_dies_misses_nothing() {
 
 pub(crate) fn adoption(pod: &Pod, started: Started) -> AdoptRequest {
     AdoptRequest {
-        container: "a".to_owned(),
+        container: Supervised {
+            container: "a".to_owned(),
+            log: Some(LogTarget { directory: pod.log_dir(), path: "a/0.log".into(), max_line: 0 }),
+            exit_path: Some(pod.dir.path().join("a.exit")),
+            attachable: true,
+            ..Supervised::default()
+        },
         pid: started.pid,
         pidfd: started.pidfd,
         stdio: started.stdio,
-        log: Some(LogTarget { directory: pod.log_dir(), path: "a/0.log".into(), max_line: 0 }),
-        tty: false,
-        stdin: false,
-        stdin_once: false,
-        cgroup: None,
-        exit_path: Some(pod.dir.path().join("a.exit")),
         created_at: started.created_at,
     }
 }

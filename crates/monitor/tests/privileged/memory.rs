@@ -24,7 +24,7 @@ async fn a_kill_by_the_kernel_is_told_from_another() {
     {
         let cgroup = TestCgroup::with_memory(&pod.sandbox);
         let mut request = pod.request(name, &format!("{}; {script}", cgroup.join()), &[]);
-        request.cgroup = Some(cgroup.cgroup());
+        request.container.cgroup = Some(cgroup.cgroup());
         pod.client.run(request).await.expect("run");
         let (_, facts) = pod.exit().await;
         assert_eq!((facts.exit_code, facts.oom_killed), (137, expected), "{name}");
@@ -36,7 +36,7 @@ async fn a_kill_beside_the_init_counts_as_well() {
     let mut pod = Pod::start().await;
     let cgroup = TestCgroup::with_memory(&pod.sandbox);
     let mut request = pod.request("a", &format!("{}; {EAT}; exit 3", cgroup.join()), &[]);
-    request.cgroup = Some(cgroup.cgroup());
+    request.container.cgroup = Some(cgroup.cgroup());
     pod.client.run(request).await.expect("run");
     let (_, facts) = pod.exit().await;
     assert_eq!((facts.exit_code, facts.oom_killed), (3, true));
@@ -60,7 +60,7 @@ async fn a_kill_is_remembered_when_the_cgroup_is_gone() {
             done.display()
         );
         let mut request = pod.request("a", &script, &[]);
-        request.cgroup = Some(cgroup.cgroup());
+        request.container.cgroup = Some(cgroup.cgroup());
         let started = pod.client.run(request).await.expect("run");
         let pid = started.pid;
         if adopted {
@@ -68,7 +68,7 @@ async fn a_kill_is_remembered_when_the_cgroup_is_gone() {
             assert_eq!(pod.events.recv().await, Some(MonitorEvent::Gone));
             pod.replace().await;
             let mut adoption = adoption(&pod, started);
-            adoption.cgroup = Some(cgroup.cgroup());
+            adoption.container.cgroup = Some(cgroup.cgroup());
             pod.client.adopt(adoption).await.expect("adopt");
         }
         std::fs::write(&go, b"").expect("go");
@@ -98,7 +98,7 @@ async fn a_cgroup_that_goes_costs_nothing() {
     let cgroup = TestCgroup::with_memory(&pod.sandbox);
     // It is counted where the container is not.
     let mut request = pod.request("a", &format!("({}; {EAT}); while :; do sleep 1000; done", cgroup.join()), &[]);
-    request.cgroup = Some(cgroup.cgroup());
+    request.container.cgroup = Some(cgroup.cgroup());
     let started = pod.client.run(request).await.expect("run");
     let events = || std::fs::read_to_string(cgroup.0.join("memory.events")).unwrap_or_default();
     until("the kill", || events().contains("oom_kill 1")).await;

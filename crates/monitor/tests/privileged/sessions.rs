@@ -59,7 +59,9 @@ impl Attached {
 }
 
 fn with_stdin(pod: &Pod, container: &str, script: &str, once: bool) -> RunRequest {
-    RunRequest { stdin: true, stdin_once: once, ..pod.request(container, script, &[]) }
+    let mut request = pod.request(container, script, &[]);
+    (request.container.stdin, request.container.stdin_once) = (true, once);
+    request
 }
 
 #[tokio::test]
@@ -187,7 +189,8 @@ async fn the_end_of_a_container_waits_for_no_session() {
 async fn a_terminal_is_one_stream_with_input() {
     let mut pod = Pod::start().await;
     let script = "stty -echo; echo ready; read line; echo got $line >&2; stty size; exit 5";
-    let request = RunRequest { stdin: true, stdin_once: true, log: None, ..pod.request("a", script, &["tty"]) };
+    let mut request = pod.request("a", script, &["tty"]);
+    (request.container.stdin, request.container.stdin_once, request.container.log) = (true, true, None);
     let started = pod.client.run(request).await.expect("run");
     let mut session = attach(&pod, "a", true).await.expect("attach");
     let other = attach(&pod, "a", true).await.expect("attach");
@@ -209,7 +212,8 @@ async fn a_container_without_input_keeps_dev_null() {
     let mut pod = Pod::start().await;
     let go = pod.dir.path().join("go");
     let script = format!("readlink /proc/$$/fd/0; while [ ! -e {} ]; do sleep 0.01; done; echo end", go.display());
-    let request = RunRequest { log: None, attachable: true, ..pod.request("a", &script, &[]) };
+    let mut request = pod.request("a", &script, &[]);
+    (request.container.log, request.container.attachable) = (None, true);
     pod.client.run(request).await.expect("run");
     let mut session = attach(&pod, "a", true).await.expect("attach");
     let mut stdin = session.stdin.take().expect("stdin");
@@ -234,7 +238,8 @@ fn private_kib(pid: u32) -> u64 {
 #[tokio::test]
 async fn thousands_of_sessions_leave_nothing() {
     let pod = Pod::start().await;
-    let request = RunRequest { stdin: true, ..pod.request("a", "exec sleep 600", &["tty"]) };
+    let mut request = pod.request("a", "exec sleep 600", &["tty"]);
+    request.container.stdin = true;
     let started = pod.client.run(request).await.expect("run");
     let terminal = &started.stdio[0].1;
     let monitor = pod.client.pid();

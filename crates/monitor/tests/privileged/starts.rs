@@ -14,8 +14,8 @@ async fn fails(pod: &mut Pod, script: &str, words: &[&str]) -> HelperFailure {
     let before = descriptors();
     let cgroup = TestCgroup::new(&pod.sandbox);
     let mut request = pod.request("a", &format!("{}; {script}", cgroup.join()), words);
-    request.cgroup = Some(cgroup.cgroup());
-    let record: PathBuf = request.exit_path.clone().expect("a record");
+    request.container.cgroup = Some(cgroup.cgroup());
+    let record: PathBuf = request.container.exit_path.clone().expect("a record");
     let failed = pod.client.run(request).await.expect_err("not started");
     assert!(pod.client.list().await.expect("list").is_empty());
     until("the init is reaped", || children(pod.client.pid()).is_empty()).await;

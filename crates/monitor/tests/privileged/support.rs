@@ -9,6 +9,7 @@ use cricket_model::SandboxId;
 use cricket_process::memfd;
 use cricket_runtime::monitor::{
     Cgroup, ExecRequest, ExitFacts, Helpers, LogTarget, MonitorClient, MonitorError, MonitorEvent, RunRequest, Started,
+    Supervised,
 };
 use tokio::sync::mpsc;
 
@@ -99,18 +100,21 @@ impl Pod {
 
     pub(crate) fn request(&self, container: &str, script: &str, words: &[&str]) -> RunRequest {
         RunRequest {
-            container: container.to_owned(),
+            container: Supervised {
+                container: container.to_owned(),
+                log: Some(LogTarget {
+                    directory: self.log_dir(),
+                    path: format!("{container}/0.log").into(),
+                    max_line: 0,
+                }),
+                tty: words.contains(&"tty"),
+                exit_path: Some(self.dir.path().join(format!("{container}.exit"))),
+                ..Supervised::default()
+            },
             helper: self.helpers.launch().expect("helper"),
             args: ["helper"].iter().chain(words).map(|word| (*word).to_owned()).collect(),
             config: config(script),
             extra: vec![],
-            log: Some(LogTarget { directory: self.log_dir(), path: format!("{container}/0.log").into(), max_line: 0 }),
-            tty: words.contains(&"tty"),
-            stdin: false,
-            stdin_once: false,
-            cgroup: None,
-            exit_path: Some(self.dir.path().join(format!("{container}.exit"))),
-            attachable: false,
         }
     }
 

@@ -87,10 +87,7 @@ pub(crate) fn filter(input: &ContainerInput<'_>, capabilities: &Capabilities) ->
     let architecture = std::env::consts::ARCH;
     match wanted {
         Wanted::Unconfined => Ok(None),
-        Wanted::RuntimeDefault => Ok(Some(match input.default_seccomp {
-            Some(configured) => configured.clone(),
-            None => default_profile(capabilities, architecture),
-        })),
+        Wanted::RuntimeDefault => Ok(Some(default_profile(capabilities, architecture))),
         Wanted::Localhost { field, .. } => {
             localhost_seccomp_path(input.config, &input.handler.unset_seccomp_profile)?;
             let json = input.localhost_seccomp.ok_or(Error::Missing("the content of the seccomp profile"))?;

@@ -203,7 +203,6 @@ impl Case {
             host_name: "node-1",
             host: &self.host,
             handler: &self.handler,
-            default_seccomp: None,
             localhost_seccomp: self.localhost_seccomp.as_deref(),
             mounts: &self.paths,
         })

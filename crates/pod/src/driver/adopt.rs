@@ -9,7 +9,7 @@ use super::flight::Left;
 use crate::error::{Error, Result};
 use crate::record::ContainerState;
 use crate::sandbox::hold;
-use crate::shared::{exit_record, now};
+use crate::shared::now;
 
 impl Driver {
     /// The connection to the monitor has ended without our asking.
@@ -65,18 +65,12 @@ impl Driver {
             _ => now(),
         };
         let bundle = self.shared.bundle(&self.record.sandbox.id, id);
-        let config = &record.config.0;
+        let cgroup = super::launch::open_monitor_cgroup(&self.shared, &record.cgroup)?;
         let request = AdoptRequest {
-            container: id.to_string(),
+            container: super::launch::supervised(&self.shared, &record, &bundle, cgroup),
             pid: live.pid,
             pidfd: live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the pidfd", &e))?.into(),
             stdio,
-            log: super::launch::log_target(&record, self.shared.config.max_log_line),
-            tty: config.tty,
-            stdin: config.stdin,
-            stdin_once: config.stdin_once,
-            cgroup: Some(super::launch::open_monitor_cgroup(&self.shared, &record.cgroup)?),
-            exit_path: Some(exit_record(&bundle)),
             created_at,
         };
         client.adopt(request).await.map_err(|e| Error::internal("hand the container over", &e))

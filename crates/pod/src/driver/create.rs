@@ -325,7 +325,6 @@ fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
         host_name: &shared.host.name,
         host: &shared.host.facts_for(&input.config),
         handler: &options,
-        default_seccomp: None,
         localhost_seccomp: profile.as_deref(),
         mounts: &LivePaths,
     })

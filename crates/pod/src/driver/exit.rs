@@ -15,7 +15,7 @@ impl Driver {
             MonitorEvent::Exited { container, facts } if container == INIT => {
                 tracing::info!(pod = %self.record.sandbox.id, code = facts.exit_code, "the pod's init has ended");
                 self.record.sandbox.init = None;
-                self.sandbox_lost("the init of its PID namespace has ended").await;
+                self.sandbox_lost("the init of its PID namespace has ended");
             }
             MonitorEvent::Exited { container, facts } => match container.parse::<ContainerId>() {
                 Ok(id) => match self.flights.get_mut(&id) {
@@ -57,7 +57,7 @@ impl Driver {
     }
 
     /// The sandbox cannot take containers any more, though nobody stopped it.
-    pub(super) async fn sandbox_lost(&mut self, why: &str) {
+    pub(super) fn sandbox_lost(&mut self, why: &str) {
         if self.record.sandbox.state != SandboxState::Ready {
             return;
         }

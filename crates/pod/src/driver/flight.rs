@@ -1,12 +1,14 @@
-//! Work that takes its time, beside the driver: a create, a start, a create's rollback, the end of what was left.
+//! Work that takes its time, beside the driver: a create, a start, a create's rollback, a removal, the end of what was
+//! left; and of the pod, what its end is made of.
 //!
 //! ```text
 //!  begin_create ─▶ task ─▶ Done::Made ─────▶ CREATED, or undo ─▶ task ─▶ Done::Undone ─▶ gone
 //!  begin_start  ─▶ task ─▶ Done::Launched ─▶ RUNNING, or EXITED (StartError)
+//!  begin_remove ─▶ task ─▶ Done::Removed ──▶ gone, or still REMOVING (backlog)
 //! ```
 //!
 //! Invariants: a task changes nothing of the record, its outcome does; a container has one task at most; what is asked
-//! of a container meanwhile waits in its flight (a stop does not: it has a deadline).
+//! of a container meanwhile waits in its flight (a stop does not: it has a deadline; another removal joins one).
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -35,6 +37,14 @@ pub(crate) enum Done {
     Ended(ContainerId, Left, Result<()>),
     /// StartContainer's launch.
     Launched(ContainerId, Reply<()>, Result<Launched>),
+    /// RemoveContainer's effects.
+    Removed(ContainerId, Result<()>),
+    /// The network that an earlier boot left.
+    Detached(Result<()>),
+    /// The pod's network, namespaces and monitor are gone.
+    TakenDown(Result<()>),
+    /// All of the pod is gone.
+    Discarded(Result<()>),
 }
 
 /// What an earlier daemon, or an earlier monitor, left of a container whose init nobody knows.
@@ -59,6 +69,8 @@ pub(crate) struct Flight {
     pub(super) exit: Option<ExitFacts>,
     /// What was asked meanwhile.
     then: Vec<Command>,
+    /// Who waits for the removal that this is; `None`: it is none.
+    pub(super) removal: Option<Vec<Reply<()>>>,
 }
 
 /// All tasks of a driver.
@@ -75,8 +87,13 @@ impl Flights {
         self.of.contains_key(id)
     }
 
-    pub(super) fn ids(&self) -> Vec<ContainerId> {
-        self.of.keys().cloned().collect()
+    pub(super) fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// A container that something else than its removal is under way for.
+    pub(super) fn unlike_removals(&self) -> Option<ContainerId> {
+        self.of.iter().find(|(_, flight)| flight.removal.is_none()).map(|(id, _)| id.clone())
     }
 
     pub(super) fn get_mut(&mut self, id: &ContainerId) -> Option<&mut Flight> {
@@ -107,6 +124,29 @@ impl Flights {
         self.succeed(id, work, done);
     }
 
+    /// Starts a container's removal.
+    pub(super) fn begin_removal(
+        &mut self,
+        id: ContainerId,
+        reply: Option<Reply<()>>,
+        work: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        let removal = Some(reply.into_iter().collect());
+        self.of.insert(id.clone(), Flight { removal, ..Flight::default() });
+        self.beside(work, move |removed| Done::Removed(id, removed));
+    }
+
+    /// Joins the removal of the container that is under way; gives the reply back where there is none.
+    pub(super) fn join(&mut self, id: &ContainerId, reply: Reply<()>) -> Option<Reply<()>> {
+        match self.of.get_mut(id).and_then(|flight| flight.removal.as_mut()) {
+            Some(waiting) => {
+                waiting.push(reply);
+                None
+            }
+            None => Some(reply),
+        }
+    }
+
     /// Starts the task that comes after another one of the same flight.
     pub(super) fn succeed<T: Send + 'static>(
         &mut self,
@@ -115,6 +155,15 @@ impl Flights {
         done: impl FnOnce(Result<T>) -> Done + Send + 'static,
     ) {
         self.of.entry(id).or_default();
+        self.beside(work, done);
+    }
+
+    /// Starts a task that is no container's.
+    pub(super) fn beside<T: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        done: impl FnOnce(Result<T>) -> Done + Send + 'static,
+    ) {
         let work = tokio::spawn(work);
         // A panic is an outcome like others: the container's record must not wait for ever.
         self.tasks.spawn(async move { done(work.await.unwrap_or_else(|e| Err(Error::internal("pod driver", &e)))) });
@@ -137,14 +186,15 @@ impl Flights {
         }
     }
 
-    /// Puts a command off until the container's task has ended; gives it back where there is none.
+    /// Puts a command off until the container's task has ended; gives it back where there is none, or is one after
+    /// which there is nothing to be asked of.
     pub(super) fn put_off(&mut self, id: &ContainerId, command: Command) -> Option<Command> {
         match self.of.get_mut(id) {
-            Some(flight) => {
+            Some(flight) if flight.removal.is_none() => {
                 flight.then.push(command);
                 None
             }
-            None => Some(command),
+            _ => Some(command),
         }
     }
 }
@@ -198,6 +248,10 @@ impl Driver {
             Done::Undone(id, reply, error, undone) => self.undone(&id, reply, error, undone),
             Done::Ended(id, left, ended) => self.ended(&id, left, ended),
             Done::Launched(id, reply, launched) => self.launched(&id, reply, launched).await,
+            Done::Removed(id, removed) => self.removed(&id, removed),
+            Done::Detached(detached) => self.detached(detached),
+            Done::TakenDown(result) => self.taken_down(result),
+            Done::Discarded(result) => self.discarded(result),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What StartContainer does on the host: the cgroup, and the launch through the monitor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cricket_cgroup::{Cgroup, CgroupPath, Resources};
@@ -8,7 +8,7 @@ use cricket_model::{ContainerId, ErrorKind};
 use cricket_oci::oci_spec::runtime::Spec;
 use cricket_process::fault::point;
 use cricket_runtime::handlers::LaunchInput;
-use cricket_runtime::monitor::{Blame, LogTarget, MonitorClient, MonitorError, RunRequest, Started};
+use cricket_runtime::monitor::{Blame, LogTarget, MonitorClient, MonitorError, RunRequest, Started, Supervised};
 use tokio::sync::oneshot;
 
 use super::stop::exterminate;
@@ -96,31 +96,42 @@ impl Launch {
         let Self { shared, record, bundle, .. } = self;
         let handler =
             shared.handlers.get(&self.sandbox.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
-        let config = &record.config.0;
         let (seccomp, extra) = crate::seccomp::for_launch(spec)?;
         let launch = handler.launch_config(&LaunchInput {
             id: record.id.as_str(),
             bundle,
             state: &shared.config.state,
-            terminal: config.tty,
+            terminal: record.config.0.tty,
             cgroup,
             seccomp,
-            no_pivot: false,
         });
         Ok(RunRequest {
-            container: record.id.to_string(),
+            container: supervised(shared, record, bundle, monitor_cgroup(cgroup)),
             helper: shared.helpers.launch().map_err(|e| Error::internal("duplicate the launcher", &e))?,
             args: vec!["cricket-launch".into(), record.id.to_string()],
             config: crate::exec::memfd_json(&launch)?,
             extra,
-            log: log_target(record, shared.config.max_log_line),
-            tty: config.tty,
-            stdin: config.stdin,
-            stdin_once: config.stdin_once,
-            cgroup: Some(monitor_cgroup(cgroup)),
-            exit_path: Some(exit_record(bundle)),
-            attachable: true,
         })
+    }
+}
+
+/// What a monitor is told of a container.
+pub(crate) fn supervised(
+    shared: &Shared,
+    record: &ContainerRecord,
+    bundle: &Path,
+    cgroup: cricket_runtime::monitor::Cgroup,
+) -> Supervised {
+    let config = &record.config.0;
+    Supervised {
+        container: record.id.to_string(),
+        log: log_target(record, shared.config.max_log_line),
+        tty: config.tty,
+        stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        cgroup: Some(cgroup),
+        exit_path: Some(exit_record(bundle)),
+        attachable: true,
     }
 }
 
@@ -143,7 +154,7 @@ pub(crate) fn open_monitor_cgroup(shared: &Shared, path: &str) -> Result<cricket
     Ok(monitor_cgroup(&Cgroup::open(&shared.hierarchies, &path)))
 }
 
-pub(crate) fn log_target(record: &ContainerRecord, max_line: u32) -> Option<LogTarget> {
+fn log_target(record: &ContainerRecord, max_line: u32) -> Option<LogTarget> {
     let path = &record.config.0.log_path;
     let directory = record.log_path.strip_suffix(path.as_str())?.trim_end_matches('/');
     (!directory.is_empty() && !path.is_empty()).then(|| LogTarget {

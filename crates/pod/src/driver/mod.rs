@@ -10,17 +10,18 @@
 //! ```
 //!
 //! Invariants: only the driver changes the pod's record; every change is in the journal before anyone hears of it;
-//! a grace period is a deadline in `stops`, never an await; a create or start is a task in `flights`, never an await.
+//! a grace period is a deadline in `stops`, never an await; a create, start or removal is a task in `flights`, and so
+//! is what the pod's end takes, never an await.
 
 mod adopt;
 mod backlog;
 mod create;
+mod ending;
 mod exit;
 mod flight;
 mod images;
 mod launch;
 mod remove;
-mod sandbox;
 mod start;
 mod stop;
 mod update;
@@ -33,7 +34,7 @@ use arc_swap::ArcSwap;
 use cricket_cri_api::v1;
 use cricket_model::{ContainerId, ErrorKind, SandboxId};
 use cricket_runtime::monitor::{MonitorClient, MonitorEvent};
-use cricket_store::Journal;
+use cricket_store::{Batch, Encoded, Journal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
@@ -44,10 +45,10 @@ use crate::view::{Live, PodView};
 
 pub(crate) use adopt::surviving;
 pub(crate) use backlog::Backlog;
+pub(crate) use ending::{Ending, unknown};
 pub(crate) use flight::{Flights, Left};
 pub(crate) use launch::monitor_cgroup;
 pub(crate) use remove::{discard_container, kill_process, remove_cgroup};
-pub(crate) use sandbox::unknown;
 pub(crate) use stop::Stop;
 
 /// Answer channel of a command.
@@ -106,11 +107,13 @@ pub(crate) struct Driver {
     pub(crate) live: HashMap<ContainerId, Arc<Live>>,
     pub(crate) stops: HashMap<ContainerId, Stop>,
     pub(crate) flights: Flights,
+    /// The pod's end under way.
+    pub(crate) ending: Option<Ending>,
     /// Containers whose start succeeded without its caller hearing of it: a repetition succeeds, too.
     pub(crate) unheard: HashSet<ContainerId>,
     pub(crate) backlog: Backlog,
-    /// Who asked for the removal that succeeded: answered when the name is free.
-    pub(crate) farewell: Option<Reply<()>>,
+    /// The pod is gone. Who asked for that is answered when its name is free.
+    pub(crate) farewell: Option<Vec<Reply<()>>>,
     pub(crate) commands: mpsc::Receiver<Command>,
 }
 
@@ -122,9 +125,14 @@ impl Driver {
     pub(crate) async fn run(mut self, gone: impl FnOnce(&PodHandle) + Send) {
         loop {
             while let Some(command) = self.flights.due.pop_front() {
-                if self.on_command(command).await {
-                    return self.over(gone);
-                }
+                self.on_command(command).await;
+            }
+            self.advance();
+            if let Some(waiting) = self.farewell.take() {
+                // It is taken from the lists, then who asked for that is answered.
+                gone(&self.handle);
+                waiting.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
+                return;
             }
             self.schedule();
             let (deadline, again) = (self.next_deadline(), self.backlog.at);
@@ -132,26 +140,18 @@ impl Driver {
                 biased;
                 Some(event) = self.monitor_events.recv() => self.on_monitor(event).await,
                 done = self.flights.next() => self.on_done(done).await,
-                () = sleep_until(deadline) => self.kill_overdue().await,
-                () = sleep_until(again) => if self.go_on().await { return self.over(gone) },
+                () = sleep_until(deadline) => self.kill_overdue(),
+                () = sleep_until(again) => self.go_on().await,
                 command = self.commands.recv() => match command {
-                    Some(command) => if self.on_command(command).await { return self.over(gone) },
+                    Some(command) => self.on_command(command).await,
                     None => return,
                 },
             }
         }
     }
 
-    /// The pod is gone: it is taken from the lists, then who asked for that is answered.
-    fn over(mut self, gone: impl FnOnce(&PodHandle)) {
-        gone(&self.handle);
-        if let Some(reply) = self.farewell.take() {
-            let _ = reply.send(Ok(()));
-        }
-    }
-
-    /// Answers one command; true when the pod is gone.
-    async fn on_command(&mut self, command: Command) -> bool {
+    /// Carries one command out, or begins to.
+    async fn on_command(&mut self, command: Command) {
         match command {
             Command::Create { config, sandbox, reply } => self.begin_create(*config, *sandbox, reply),
             Command::Start { id, reply } => {
@@ -161,8 +161,8 @@ impl Driver {
                     self.begin_start(id, reply);
                 }
             }
-            Command::Stop { id, grace, reply } => self.stop(&id, grace, reply).await,
-            Command::Remove { id, reply } => self.on_remove(id, reply).await,
+            Command::Stop { id, grace, reply } => self.stop(&id, grace, reply),
+            Command::Remove { id, reply } => self.on_remove(id, reply),
             Command::Update { id, resources, reply } => {
                 let update = Command::Update { id: id.clone(), resources, reply };
                 if let Some(Command::Update { id, resources, reply }) = self.flights.put_off(&id, update) {
@@ -171,20 +171,10 @@ impl Driver {
                 }
             }
             Command::UpdateSandbox { updated, reply } => drop(reply.send(self.update_sandbox(*updated))),
-            Command::StopSandbox { reply } => {
-                let result = self.stop_sandbox().await;
-                let _ = reply.send(result);
-            }
-            Command::RemoveSandbox { reply } => match self.remove_sandbox().await {
-                Ok(()) => {
-                    self.farewell = Some(reply);
-                    return true;
-                }
-                Err(e) => drop(reply.send(Err(e))),
-            },
-            Command::NetnsGone => self.sandbox_lost("its network namespace is gone").await,
+            Command::StopSandbox { reply } => self.stop_sandbox(reply),
+            Command::RemoveSandbox { reply } => self.remove_sandbox(Some(reply)),
+            Command::NetnsGone => self.sandbox_lost("its network namespace is gone"),
         }
-        false
     }
 
     /// The container's place in the record.
@@ -210,22 +200,30 @@ impl Driver {
 
     /// Journals the record, queues it for the store, publishes it.
     ///
+    /// Where it is called: the line is one write(2) to a tmpfs, some microseconds that wait for no device. A thread for
+    /// that would cost more, and let something else happen between a change and its record.
+    ///
     /// # Errors
     /// When the journal cannot be written. The change is published all the same: what has happened has happened.
     pub(crate) fn save(&mut self) -> Result<()> {
+        let written = self.write();
+        self.publish();
+        written
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let record = Encoded::of(&self.record).map_err(|e| Error::from_kinded("encode the pod's record", &e))?;
         let written = if self.journalled >= COMPACT_AFTER {
             self.journalled = 0;
-            self.journal.rewrite(std::slice::from_ref(&self.record))
+            self.journal.rewrite_encoded(&record)
         } else {
             self.journalled += 1;
-            self.journal.append(&self.record)
+            self.journal.append_encoded(&record)
         };
-        let mut batch = cricket_store::Batch::default();
-        let queued = batch.put(self.record.sandbox.id.as_str(), &self.record).map(drop);
+        let mut batch = Batch::new();
+        batch.put_encoded(self.record.sandbox.id.as_str(), &record);
         self.shared.store.commit_later(batch);
-        self.publish();
-        written.map_err(|e| Error::from_kinded("write the pod's journal", &e))?;
-        queued.map_err(|e| Error::from_kinded("queue the pod's record", &e))
+        written.map_err(|e| Error::from_kinded("write the pod's journal", &e))
     }
 
     /// As [`Self::save`], where a record that cannot be written must not stop the work (teardown).
@@ -237,22 +235,20 @@ impl Driver {
 
     /// Replaces the published picture.
     pub(crate) fn publish(&self) {
-        self.handle.view.store(Arc::new(self.picture()));
-        self.handle.published.send_replace(());
-    }
-
-    fn picture(&self) -> PodView {
-        PodView {
+        let view = PodView {
             record: Arc::new(self.record.clone()),
             monitor: self.monitor.clone(),
             live: Arc::new(self.live.clone()),
-        }
+        };
+        self.handle.view.store(Arc::new(view));
+        self.handle.published.send_replace(());
     }
 
-    /// Tells subscribers.
+    /// Tells subscribers of what has just been published.
     pub(crate) fn tell(&self, id: &str, kind: EventKind) {
+        let pod = PodView::clone(&self.handle.view.load());
         // No subscriber is no error.
-        let _ = self.shared.events.send(Event { id: id.to_owned(), kind, at: now(), pod: self.picture() });
+        let _ = self.shared.events.send(Event { id: id.to_owned(), kind, at: now(), pod });
     }
 
     /// The monitor, or why there is none.
@@ -270,6 +266,9 @@ impl Driver {
 
     /// Fails unless the sandbox takes containers.
     pub(crate) fn require_ready(&self) -> Result<()> {
+        if self.ending.is_some() {
+            return Err(Error::precondition(format_args!("pod {} is being stopped", self.record.sandbox.id)));
+        }
         match self.record.sandbox.state {
             SandboxState::Ready => Ok(()),
             state => Err(Error::precondition(format_args!("pod {} is not ready ({state:?})", self.record.sandbox.id))),

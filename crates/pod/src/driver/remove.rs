@@ -1,4 +1,4 @@
-//! RemoveContainer: by force where it runs; every step repeatable, so that a restart goes on with it.
+//! RemoveContainer: by force where it runs, beside the driver; every step repeatable, so that a restart goes on with it.
 
 use std::sync::Arc;
 
@@ -14,49 +14,77 @@ use crate::sandbox::{Failures, remove_dir, unmount};
 use crate::shared::{EventKind, Shared, blocking};
 
 impl Driver {
-    /// RemoveContainer. One that is being made is waited for, one that runs or is being started is ended first; other
-    /// containers of the pod wait for neither.
-    pub(super) async fn on_remove(&mut self, id: ContainerId, reply: Reply<()>) {
+    /// RemoveContainer. One that is being made is waited for, one that runs or is being started is ended first, one
+    /// that is being removed is joined; other containers of the pod wait for none of that.
+    pub(super) fn on_remove(&mut self, id: ContainerId, reply: Reply<()>) {
         let starting = self.container(&id).is_ok_and(|c| c.state == ContainerState::Starting);
         if self.live.contains_key(&id) || (starting && self.flights.has(&id)) {
-            return self.end_before_removal(&id, reply).await;
+            return self.end_before_removal(&id, reply);
         }
-        if let Some(Command::Remove { id, reply }) = self.flights.put_off(&id.clone(), Command::Remove { id, reply }) {
-            let result = self.remove(&id).await;
-            let _ = reply.send(result);
+        if let Some(reply) = self.flights.join(&id, reply)
+            && let Some(Command::Remove { id, reply }) =
+                self.flights.put_off(&id.clone(), Command::Remove { id, reply })
+        {
+            self.begin_remove(id, Some(reply));
         }
     }
 
-    /// Removes a container that does not run.
-    pub(super) async fn remove(&mut self, id: &ContainerId) -> Result<()> {
-        if self.position(id).is_err() {
-            return Ok(());
-        }
-        if self.live.contains_key(id) || self.flights.has(id) {
-            self.kill_and_wait(std::slice::from_ref(id)).await?;
-        }
-        let record = self.container(id)?.clone();
+    /// Records the intent and begins to remove a container that does not run and for which nothing is under way.
+    pub(crate) fn begin_remove(&mut self, id: ContainerId, reply: Option<Reply<()>>) {
+        let Ok(record) = self.container(&id).cloned() else {
+            reply.into_iter().for_each(|reply| drop(reply.send(Ok(()))));
+            return;
+        };
         if record.state != ContainerState::Removing {
-            self.edit(id, |c| c.state = ContainerState::Removing)?;
+            let _ = self.edit(&id, |c| c.state = ContainerState::Removing);
             self.save_or_warn();
         }
         point("remove.recorded");
-        discard_container(&self.shared, &self.record.sandbox, &record).await?;
-        point("remove.discarded");
-        self.shared.readers.forget(&record.cgroup);
-        if let Some(monitor) = &self.monitor
-            && let Err(e) = monitor.forget(id.as_str()).await
-        {
-            tracing::debug!(container = %id, error = %e, "the monitor did not forget");
+        let (shared, sandbox, monitor) = (self.shared.clone(), self.record.sandbox.clone(), self.monitor.clone());
+        let discard = async move {
+            discard_container(&shared, &sandbox, &record).await?;
+            point("remove.discarded");
+            if let Some(monitor) = &monitor
+                && let Err(e) = monitor.forget(record.id.as_str()).await
+            {
+                tracing::debug!(container = %record.id, error = %e, "the monitor did not forget");
+            }
+            Ok(())
+        };
+        self.flights.begin_removal(id, reply, discard);
+    }
+
+    /// The container is gone, or it stays recorded as being removed.
+    pub(super) fn removed(&mut self, id: &ContainerId, removed: Result<()>) {
+        let waiting = self.flights.end(id).removal.unwrap_or_default();
+        match (&removed, self.container(id).cloned()) {
+            (Ok(()), Ok(record)) => {
+                self.shared.readers.forget(&record.cgroup);
+                self.record.containers.retain(|c| &c.id != id);
+                self.handle.creates.forget(&ContainerRecord::key(&record.config.0), id.as_str());
+                self.save_or_warn();
+                self.stopped(id);
+                self.tell(id.as_str(), EventKind::Deleted);
+                self.shared.nri.removed(&self.record.sandbox, &record);
+                tracing::info!(pod = %self.record.sandbox.id, container = %id, "container removed");
+            }
+            (Err(e), _) => {
+                tracing::warn!(pod = %self.record.sandbox.id, container = %id, error = %e, "container not removed yet");
+                if let Some(ending) = &mut self.ending {
+                    ending.note(e.clone());
+                }
+            }
+            (Ok(()), Err(_)) => {}
         }
-        self.record.containers.retain(|c| &c.id != id);
-        self.handle.creates.forget(&ContainerRecord::key(&record.config.0), id.as_str());
-        self.save_or_warn();
-        self.stopped(id);
-        self.tell(id.as_str(), EventKind::Deleted);
-        self.shared.nri.removed(&self.record.sandbox, &record);
-        tracing::info!(pod = %self.record.sandbox.id, container = %id, "container removed");
-        Ok(())
+        waiting.into_iter().for_each(|reply| drop(reply.send(removed.clone())));
+    }
+
+    /// Half-made and half-removed containers of an earlier daemon go.
+    pub(crate) fn remove_unlisted(&mut self) {
+        let unlisted = self.record.containers.iter().filter(|c| !c.listed()).map(|c| c.id.clone());
+        for id in unlisted.collect::<Vec<_>>() {
+            self.begin_remove(id, None);
+        }
     }
 }
 

@@ -115,11 +115,7 @@ impl Driver {
         }
         match flight.exit {
             Some(facts) if runs => self.exited(id, &facts),
-            _ if runs && (flight.doomed || self.stop_is_overdue(id)) => {
-                if let Err(e) = self.kill(id).await {
-                    tracing::warn!(container = %id, error = %e, "cgroup not killed");
-                }
-            }
+            _ if runs && (flight.doomed || self.stop_is_overdue(id)) => self.kill(id),
             // A stop that came in between.
             _ if runs && self.stops.contains_key(id) => self.signal(id),
             _ => {}

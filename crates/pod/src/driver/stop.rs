@@ -10,13 +10,13 @@ use cricket_model::{ContainerId, ErrorKind};
 use cricket_process::fault::point;
 use tokio::time::Instant;
 
-use super::{Command, Driver, Reply, sleep_until};
+use super::{Command, Driver, Reply};
 use crate::error::{Error, Result};
 use crate::record::ContainerState;
 use crate::shared::{Shared, blocking};
 
 /// How long a killed container may take to die before its callers are told (an uninterruptible mount, say).
-const DEATH: Duration = Duration::from_secs(30);
+pub(super) const DEATH: Duration = Duration::from_secs(30);
 
 /// Longest grace period; the CRI's seconds are signed 64 bits.
 const LONGEST_GRACE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -32,13 +32,14 @@ pub(crate) struct Stop {
 }
 
 impl Driver {
-    /// The nearest deadline of the stops under way.
+    /// The nearest deadline of the stops under way, and of the pod's end.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.stops.values().map(|s| s.deadline).min()
+        let pod = self.ending.as_ref().and_then(|ending| ending.deadline());
+        self.stops.values().map(|s| s.deadline).chain(pod).min()
     }
 
     /// Begins or hastens a stop; `reply` is answered when the container has ended.
-    pub(super) async fn stop(&mut self, id: &ContainerId, grace: Duration, reply: Reply<()>) {
+    pub(super) fn stop(&mut self, id: &ContainerId, grace: Duration, reply: Reply<()>) {
         let running = match self.container(id) {
             Ok(c) => matches!(c.state, ContainerState::Running(_) | ContainerState::Starting),
             Err(_) => false,
@@ -48,13 +49,13 @@ impl Driver {
             return;
         }
         self.begin_stop(id, grace).waiting.push(reply);
-        self.kill_overdue().await;
+        self.kill_overdue();
     }
 
     /// Ends a container by force; its removal goes on when it has ended.
-    pub(super) async fn end_before_removal(&mut self, id: &ContainerId, reply: Reply<()>) {
+    pub(super) fn end_before_removal(&mut self, id: &ContainerId, reply: Reply<()>) {
         self.begin_stop(id, Duration::ZERO).then.push(reply);
-        self.kill_overdue().await;
+        self.kill_overdue();
     }
 
     /// The stop under way, with this grace period at most. One that is being started is signalled when it runs.
@@ -87,7 +88,7 @@ impl Driver {
     }
 
     /// Kills what has used its grace period up, and gives up on what does not die of it.
-    pub(super) async fn kill_overdue(&mut self) {
+    pub(super) fn kill_overdue(&mut self) {
         let now = Instant::now();
         let due: Vec<ContainerId> =
             self.stops.iter().filter(|(_, s)| s.deadline <= now).map(|(id, _)| id.clone()).collect();
@@ -106,55 +107,25 @@ impl Driver {
             point("stop.kill");
             stop.killed = true;
             stop.deadline = now + DEATH;
-            if let Err(e) = self.kill(&id).await {
-                tracing::warn!(container = %id, error = %e, "cgroup not killed");
-            }
+            self.kill(&id);
         }
     }
 
-    /// KILL to everything in the container's cgroup, and to its init wherever that is; a launch is given up.
-    pub(crate) async fn kill(&mut self, id: &ContainerId) -> Result<()> {
+    /// KILL to everything in the container's cgroup, and to its init wherever that is; a launch is given up. Its end
+    /// comes as an event: nobody waits for a cgroup that takes its time (v1 freezes and kills it until it is empty).
+    pub(crate) fn kill(&mut self, id: &ContainerId) {
         self.flights.doom(id);
         if let Some(live) = self.live.get(id) {
             // ESRCH: it has ended, the exit is on the way.
             let _ = live.pidfd.send_signal(9);
         }
-        let path = self.container(id)?.cgroup.clone();
-        kill_cgroup(&self.shared, &path).await
-    }
-
-    /// Kills these and waits until each has ended.
-    ///
-    /// # Errors
-    /// `DeadlineExceeded` naming the first one that does not die.
-    pub(super) async fn kill_and_wait(&mut self, ids: &[ContainerId]) -> Result<()> {
-        for id in ids {
-            if let Err(e) = self.kill(id).await {
-                tracing::warn!(container = %id, error = %e, "cgroup not killed");
+        let Ok(record) = self.container(id).cloned() else { return };
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            if let Err(e) = kill_cgroup(&shared, &record.cgroup).await {
+                tracing::warn!(container = %record.id, error = %e, "cgroup not killed");
             }
-        }
-        self.await_end(ids, "was killed and has not ended").await
-    }
-
-    /// Waits until none of these runs or is being made or started.
-    ///
-    /// # Errors
-    /// `DeadlineExceeded` naming the first one of which that cannot be said.
-    pub(super) async fn await_end(&mut self, ids: &[ContainerId], state: &str) -> Result<()> {
-        let deadline = Instant::now() + DEATH;
-        let busy = |driver: &Self, id: &ContainerId| driver.live.contains_key(id) || driver.flights.has(id);
-        while let Some(id) = ids.iter().find(|id| busy(self, id)).cloned() {
-            tokio::select! {
-                biased;
-                Some(event) = self.monitor_events.recv() => self.on_monitor(event).await,
-                done = self.flights.next() => self.on_done(done).await,
-                () = sleep_until(Some(deadline)) => {
-                    let text = format_args!("container {id} {state} within {} s", DEATH.as_secs());
-                    return Err(Error::new(ErrorKind::DeadlineExceeded, text));
-                }
-            }
-        }
-        Ok(())
+        });
     }
 
     /// Answers those who wait for this container's end.

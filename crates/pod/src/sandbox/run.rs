@@ -28,7 +28,12 @@ const QUEUE: usize = 64;
 /// Makes a pod. Whatever fails, nothing is left that is not recorded for the reconciler.
 pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, handler: String) -> Result<Driver> {
     let known = shared.handlers.get(&handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
-    known.check().map_err(|e| Error::from_kinded(format_args!("runtime handler {handler:?}"), &e))?;
+    {
+        // Looks for a binary, which may be on any file system.
+        let (known, name) = (known.clone(), handler.clone());
+        let check = move || known.check().map_err(|e| Error::from_kinded(format_args!("runtime handler {name:?}"), &e));
+        blocking("look at the runtime handler", check).await?;
+    }
     namespaces::supported(shared, known.as_ref(), &config)?;
     shared.cgroups.check(&config)?;
     let sysctls = sysctls(shared, &config)?;
@@ -52,10 +57,16 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
         },
         containers: Vec::new(),
     };
-    let journal = begin(shared, &record).inspect_err(|_| {
-        // Without an intent there is nothing else to take back.
-        let _ = teardown::remove_dir(&shared.pod_dir(&record.sandbox.id));
-    })?;
+    let journal = {
+        let (shared, record) = (shared.clone(), record.clone());
+        blocking("record the pod", move || {
+            begin(&shared, &record).inspect_err(|_| {
+                // Without an intent there is nothing else to take back.
+                let _ = teardown::remove_dir(&shared.pod_dir(&record.sandbox.id));
+            })
+        })
+        .await?
+    };
     point("sandbox.recorded");
     match make(shared, record.clone(), journal, sysctls).await {
         Ok(driver) => Ok(driver),
@@ -218,6 +229,7 @@ pub(crate) fn assemble(
         live: HashMap::new(),
         stops: HashMap::new(),
         flights: Flights::default(),
+        ending: None,
         backlog: Backlog::default(),
         farewell: None,
         unheard: HashSet::new(),

@@ -63,8 +63,6 @@ pub struct LaunchInput<'a> {
     pub cgroup: &'a Cgroup,
     /// The compiled seccomp profile, which goes along as a descriptor.
     pub seccomp: Option<SeccompConfig>,
-    /// Do not use `pivot_root`.
-    pub no_pivot: bool,
 }
 
 /// One way of running containers.

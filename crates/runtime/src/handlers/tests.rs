@@ -105,7 +105,6 @@ fn orders() {
         terminal: true,
         cgroup: &cgroup,
         seccomp: None,
-        no_pivot: false,
     };
     let mut crun = entry("crun", OCI_TYPE);
     crun.options.binary_name = "/opt/crun".into();

@@ -52,7 +52,6 @@ impl Handler for Youki {
             id: input.id.to_owned(),
             bundle: input.bundle.to_owned(),
             terminal: input.terminal,
-            no_pivot: input.no_pivot,
             cgroup: LaunchCgroup {
                 v1_directories: directories.map(|(name, directory)| CgroupDirectory { name, directory }).collect(),
                 v2_directory: input.cgroup.v2_directory(),

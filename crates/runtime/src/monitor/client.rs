@@ -17,7 +17,7 @@ use super::spawn;
 use super::stuck::{Peer, kill_stuck};
 use super::{
     AdoptRequest, Cgroup, ContainerFacts, ContainerHandles, ExecExit, ExecRequest, ExecStart, HeldFd, Helpers,
-    LogTarget, MonitorError, MonitorEvent, RunRequest, Started,
+    LogTarget, MonitorError, MonitorEvent, RunRequest, Started, Supervised,
 };
 
 /// What a monitor carries out itself takes milliseconds; one that needs so long is stopped or broken.
@@ -168,17 +168,7 @@ impl MonitorClient {
     /// Dropping the future kills the helper and what it made.
     pub async fn run(&self, request: RunRequest) -> Result<Started> {
         let fds = borrow([&request.helper, &request.config], &request.extra)?;
-        let run = Run {
-            container_id: request.container,
-            args: request.args,
-            log: request.log.map(log).transpose()?,
-            tty: request.tty,
-            stdin: request.stdin,
-            stdin_once: request.stdin_once,
-            cgroup: request.cgroup.map(cgroup).transpose()?,
-            exit_path: request.exit_path.map(text).transpose()?.unwrap_or_default(),
-            attachable: request.attachable,
-        };
+        let run = supervise(request.container, request.args)?;
         let mut pending = self.0.connection.request(RequestKind::Run(run), &fds, true).await?;
         let (answer, mut fds) = pending.next().await?;
         pending.finish();
@@ -281,19 +271,8 @@ impl MonitorClient {
     pub async fn adopt(&self, request: AdoptRequest) -> Result<()> {
         let (streams, stdio): (Vec<Stream>, Vec<OwnedFd>) = request.stdio.into_iter().unzip();
         let fds = borrow([&request.pidfd], &stdio)?;
-        let run = Run {
-            container_id: request.container,
-            args: Vec::new(),
-            log: request.log.map(log).transpose()?,
-            tty: request.tty,
-            stdin: request.stdin,
-            stdin_once: request.stdin_once,
-            cgroup: request.cgroup.map(cgroup).transpose()?,
-            exit_path: request.exit_path.map(text).transpose()?.unwrap_or_default(),
-            attachable: true,
-        };
         let adopt = Adopt {
-            run: Some(run),
+            run: Some(supervise(request.container, Vec::new())?),
             pid: request.pid.cast_signed(),
             created_at: request.created_at,
             streams: streams.into_iter().map(i32::from).collect(),
@@ -364,6 +343,20 @@ fn borrow<'f, const N: usize>(first: [&'f OwnedFd; N], then: &'f [OwnedFd]) -> R
         return Err(MonitorError::Packet(cricket_wire::packet::PacketError::TooLarge));
     }
     Ok(fds)
+}
+
+fn supervise(container: Supervised, args: Vec<String>) -> Result<Run> {
+    Ok(Run {
+        container_id: container.container,
+        args,
+        log: container.log.map(log).transpose()?,
+        tty: container.tty,
+        stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        cgroup: container.cgroup.map(cgroup).transpose()?,
+        exit_path: container.exit_path.map(text).transpose()?.unwrap_or_default(),
+        attachable: container.attachable,
+    })
 }
 
 fn text(path: PathBuf) -> Result<String> {

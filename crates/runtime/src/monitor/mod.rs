@@ -25,7 +25,7 @@ pub use record::ExitRecord;
 pub use stuck::kill_stuck;
 pub use types::{
     AdoptRequest, AttachRequest, Cgroup, ContainerFacts, ContainerHandles, ContainerPhase, ExecExit, ExecRequest,
-    ExecStart, ExitFacts, HeldFd, LogTarget, MonitorEvent, RunRequest, Started,
+    ExecStart, ExitFacts, HeldFd, LogTarget, MonitorEvent, RunRequest, Started, Supervised,
 };
 
 /// Name of a monitor's socket in its pod's directory.

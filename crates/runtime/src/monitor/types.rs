@@ -9,23 +9,14 @@ use tokio::sync::oneshot;
 
 use super::HelperFailure;
 
-/// A container to make.
-#[derive(Debug)]
-pub struct RunRequest {
+/// What a monitor knows of a container, whether it makes it or takes it over.
+#[derive(Debug, Default)]
+pub struct Supervised {
     /// The container's id.
     pub container: String,
-    /// The helper's executable: a duplicate of one of [`Helpers`](super::Helpers), or another program that follows the
-    /// helper protocol of `cricket_wire::helper`.
-    pub helper: OwnedFd,
-    /// The helper's arguments, `argv[0]` included.
-    pub args: Vec<String>,
-    /// The helper's configuration, a sealed memfd; it is descriptor 4 there.
-    pub config: OwnedFd,
-    /// Descriptors 5, 6, … of the helper.
-    pub extra: Vec<OwnedFd>,
     /// Where the output goes; `None`: it is discarded.
     pub log: Option<LogTarget>,
-    /// The helper makes a terminal; then there are no pipes.
+    /// It has a terminal; then there are no pipes.
     pub tty: bool,
     /// Keep standard input open for sessions that attach; else it is `/dev/null`.
     pub stdin: bool,
@@ -37,6 +28,22 @@ pub struct RunRequest {
     pub exit_path: Option<PathBuf>,
     /// Sessions may attach to its output, also without a log.
     pub attachable: bool,
+}
+
+/// A container to make.
+#[derive(Debug)]
+pub struct RunRequest {
+    /// The container; its helper makes the terminal.
+    pub container: Supervised,
+    /// The helper's executable: a duplicate of one of [`Helpers`](super::Helpers), or another program that follows the
+    /// helper protocol of `cricket_wire::helper`.
+    pub helper: OwnedFd,
+    /// The helper's arguments, `argv[0]` included.
+    pub args: Vec<String>,
+    /// The helper's configuration, a sealed memfd; it is descriptor 4 there.
+    pub config: OwnedFd,
+    /// Descriptors 5, 6, … of the helper.
+    pub extra: Vec<OwnedFd>,
 }
 
 /// A log file.
@@ -162,26 +169,14 @@ impl From<cricket_wire::ExitFacts> for ExitFacts {
 /// A container whose monitor died, for its replacement.
 #[derive(Debug)]
 pub struct AdoptRequest {
-    /// The container's id.
-    pub container: String,
+    /// The container.
+    pub container: Supervised,
     /// Host PID of its init.
     pub pid: u32,
     /// Its init.
     pub pidfd: OwnedFd,
     /// What was kept of its stdio.
     pub stdio: Vec<(Stream, OwnedFd)>,
-    /// As in [`RunRequest`].
-    pub log: Option<LogTarget>,
-    /// As in [`RunRequest`].
-    pub tty: bool,
-    /// As in [`RunRequest`].
-    pub stdin: bool,
-    /// As in [`RunRequest`].
-    pub stdin_once: bool,
-    /// As in [`RunRequest`].
-    pub cgroup: Option<Cgroup>,
-    /// As in [`RunRequest`].
-    pub exit_path: Option<PathBuf>,
     /// As in [`Started`].
     pub created_at: i64,
 }

@@ -3,7 +3,8 @@
 use cricket_cri_api::v1;
 use cricket_pod::{ContainerRecord, ContainerState};
 
-fn state(record: &ContainerRecord) -> v1::ContainerState {
+/// As lists give it.
+pub(crate) fn state(record: &ContainerRecord) -> v1::ContainerState {
     match record.state {
         ContainerState::Creating | ContainerState::Created | ContainerState::Starting => {
             v1::ContainerState::ContainerCreated

@@ -77,12 +77,13 @@ fn namespaces(pod: &PodView) -> Value {
 }
 
 /// A container's.
-pub(crate) fn container(service: &Service, pod: &PodView, record: &ContainerRecord) -> HashMap<String, String> {
+pub(crate) async fn container(service: &Service, pod: &PodView, record: &ContainerRecord) -> HashMap<String, String> {
     let sandbox = &pod.record.sandbox.id;
     let pid = match &record.state {
         ContainerState::Running(running) => running.pid,
         _ => 0,
     };
+    let spec = service.0.pods.runtime_spec(sandbox, &record.id).await;
     under_info(&json!({
         "sandboxID": sandbox.as_str(),
         "pid": pid,
@@ -91,7 +92,7 @@ pub(crate) fn container(service: &Service, pod: &PodView, record: &ContainerReco
         "snapshotter": "overlayfs",
         "runtimeType": service.0.pods.handler_type(&pod.record.sandbox.handler),
         "config": container_config(&record.config.0),
-        "runtimeSpec": service.0.pods.runtime_spec(sandbox, &record.id),
+        "runtimeSpec": spec,
     }))
 }
 

@@ -3,8 +3,9 @@
 use cricket_cri_api::v1;
 use cricket_pod::{PodView, SandboxState};
 
-fn state(pod: &PodView) -> v1::PodSandboxState {
-    match pod.record.sandbox.state {
+/// As lists give it.
+pub(crate) fn state(state: SandboxState) -> v1::PodSandboxState {
+    match state {
         SandboxState::Ready => v1::PodSandboxState::SandboxReady,
         SandboxState::Creating | SandboxState::NotReady | SandboxState::Removing => {
             v1::PodSandboxState::SandboxNotready
@@ -19,7 +20,7 @@ pub(crate) fn item(pod: &PodView) -> v1::PodSandbox {
     v1::PodSandbox {
         id: sandbox.id.to_string(),
         metadata: config.metadata.clone(),
-        state: state(pod).into(),
+        state: state(sandbox.state).into(),
         created_at: sandbox.created_at,
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
@@ -40,7 +41,7 @@ pub(crate) fn status(pod: &PodView) -> v1::PodSandboxStatus {
     v1::PodSandboxStatus {
         id: sandbox.id.to_string(),
         metadata: config.metadata.clone(),
-        state: state(pod).into(),
+        state: state(sandbox.state).into(),
         created_at: sandbox.created_at,
         network: Some(network(pod)),
         linux: Some(v1::LinuxPodSandboxStatus { namespaces: Some(v1::Namespace { options: Some(options) }) }),

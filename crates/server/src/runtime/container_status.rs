@@ -13,6 +13,6 @@ pub(super) async fn handle(
     request: v1::ContainerStatusRequest,
 ) -> Result<v1::ContainerStatusResponse, Error> {
     let (pod, record) = service.0.pods.container(&request.container_id)?;
-    let info = if request.verbose { info::container(service, &pod, &record) } else { HashMap::new() };
+    let info = if request.verbose { info::container(service, &pod, &record).await } else { HashMap::new() };
     Ok(v1::ContainerStatusResponse { status: Some(container::status(&record)), info })
 }

@@ -18,8 +18,8 @@ pub(super) fn items(service: &Service, filter: &v1::ContainerFilter) -> Result<V
     let mut containers = Vec::new();
     for pod in service.0.pods.list() {
         let sandbox = pod.record.sandbox.id.as_str();
-        let items = pod.containers().map(|c| container::item(sandbox, c));
-        containers.extend(items.filter(|item| filter::container(filter, item)));
+        let wanted = pod.containers().filter(|c| filter::container(filter, sandbox, c));
+        containers.extend(wanted.map(|c| container::item(sandbox, c)));
     }
     containers.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
     filter::unambiguous("container", &filter.id, containers.iter().map(|c| c.id.as_str()))?;

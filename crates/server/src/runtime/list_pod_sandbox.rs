@@ -20,8 +20,8 @@ pub(super) fn items(service: &Service, filter: &v1::PodSandboxFilter) -> Result<
         .pods
         .list()
         .iter()
+        .filter(|pod| filter::sandbox(filter, pod))
         .map(|pod| sandbox::item(pod))
-        .filter(|item| filter::sandbox(filter, item))
         .collect();
     items.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
     filter::unambiguous("pod sandbox", &filter.id, items.iter().map(|i| i.id.as_str()))?;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cricket_cri_api::v1::{self, ContainerState};
@@ -10,9 +9,9 @@ use cricket_integration::{BUSYBOX, Node};
 use cricket_testkit::cri::{Cri, container};
 use cricket_testkit::host;
 
-use crate::support::{Neighbour, SOON, alive, back_to, footprint, gone, kill, monitor, pid, ready, remove};
+use crate::support::{Neighbour, SOON, alive, back_to, footprint, gone, kill, monitor, pid, ready, remove, up};
 
-/// A pod and a container that writes nothing: nobody holds the other end of its pipes for a while.
+/// A pod and a container that writes nothing any more: nobody holds the other end of its pipes for a while.
 struct Victim {
     sandbox: v1::PodSandboxConfig,
     pod: String,
@@ -24,11 +23,11 @@ impl Victim {
     async fn start(node: &Node, cri: &Cri) -> Result<Self> {
         let sandbox = node.daemon.pod("victim");
         let pod = cri.run_pod(&sandbox).await?;
-        let script = "trap 'exit 7' TERM; trap 'exit 9' USR1; while :; do sleep 0.02; done";
-        let main = cri.run(&pod, &container("main", BUSYBOX, &["sh", "-c", script]), &sandbox).await?;
+        let script = "trap 'exit 7' TERM; trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done";
+        let config = container("main", BUSYBOX, &["sh", "-c", script]);
+        let main = cri.run(&pod, &config, &sandbox).await?;
         let init = pid(cri, &main).await?;
-        // The traps are set.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        up(&sandbox, &config)?;
         Ok(Self { sandbox, pod, main, init })
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cricket_cri_api::v1;
@@ -21,7 +23,7 @@ pub(crate) struct Gate(PathBuf);
 
 impl Gate {
     /// Puts it in front of the network's plugins, open.
-    pub(crate) fn install(node: &Node) -> Result<Self> {
+    pub(crate) async fn install(node: &Node) -> Result<Self> {
         let dir = node.daemon.plugins();
         let gate = Self(dir.join("closed"));
         let script = format!(
@@ -38,9 +40,17 @@ impl Gate {
         let mut plugins = list["plugins"].as_array().context("no plugins")?.clone();
         plugins.insert(0, serde_json::json!({ "type": "gate" }));
         node.daemon.network().write(&plugins)?;
-        // The daemon watches the directory.
-        std::thread::sleep(Duration::from_millis(500));
-        Ok(gate)
+        // The daemon watches the directory, and says what it has found there.
+        let cri = node.daemon.cri().await?;
+        let began = Instant::now();
+        loop {
+            let status = cri.runtime().status(v1::StatusRequest { verbose: true }).await?.into_inner();
+            if status.info.get("cniconfig").is_some_and(|known| known.contains("\"gate\"")) {
+                return Ok(gate);
+            }
+            ensure!(began.elapsed() < SOON, "the daemon does not know the network: {:?}", status.info.get("cniconfig"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub(crate) fn close(&self) -> Result<()> {
@@ -49,6 +59,19 @@ impl Gate {
 
     pub(crate) fn open(&self) -> Result<()> {
         Ok(std::fs::remove_file(&self.0)?)
+    }
+
+    /// A create whose caller goes away while it waits in the gate, and of whose going the daemon knows.
+    async fn abandon(&self, cri: &Cri, sandbox: &v1::PodSandboxConfig) -> Result<()> {
+        let before = self.begun();
+        let call = {
+            let (cri, sandbox) = (cri.clone(), sandbox.clone());
+            tokio::spawn(async move { cri.run_pod(&sandbox).await })
+        };
+        self.reached(before)?;
+        call.abort();
+        ensure!(call.await.is_err_and(|e| e.is_cancelled()), "the gate was open");
+        come(cri).await
     }
 
     /// How many ADDs have come.
@@ -60,6 +83,14 @@ impl Gate {
     pub(crate) fn reached(&self, before: usize) -> Result<()> {
         host::wait_for("the plugin to be called", SOON, || Ok((self.begun() > before).then_some(())))
     }
+}
+
+/// Returns when the daemon has what was sent before over the same connection, which keeps the order.
+async fn come(cri: &Cri) -> Result<()> {
+    for _ in 0..2 {
+        cri.pods().await?;
+    }
+    Ok(())
 }
 
 /// The one ID that all answers agree on: who joined got it, who came too late was told that it exists.
@@ -81,17 +112,22 @@ fn described(mut pod: v1::PodSandboxConfig) -> v1::PodSandboxConfig {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_at_once_make_one() -> Result<()> {
     let node = Node::start().await?;
-    let gate = Gate::install(&node)?;
+    let gate = Gate::install(&node).await?;
     let cri = node.daemon.cri().await?;
     let sandbox = described(node.daemon.pod("one"));
     gate.close()?;
     let mut tasks = JoinSet::new();
+    let asking = Arc::new(AtomicUsize::new(0));
     for _ in 0..50 {
-        let (cri, sandbox) = (cri.clone(), sandbox.clone());
-        tasks.spawn(async move { cri.run_pod(&sandbox).await });
+        let (cri, sandbox, asking) = (cri.clone(), sandbox.clone(), asking.clone());
+        tasks.spawn(async move {
+            asking.fetch_add(1, Ordering::Relaxed);
+            cri.run_pod(&sandbox).await
+        });
     }
     gate.reached(0)?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    host::wait_for("all to ask", SOON, || Ok((asking.load(Ordering::Relaxed) == 50).then_some(())))?;
+    come(&cri).await?;
     gate.open()?;
     let (pod, joined) = one_id(tasks.join_all().await)?;
     ensure!(joined == 50, "{joined} of 50 joined");
@@ -114,7 +150,7 @@ async fn fifty_at_once_make_one() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_went_away_may_ask_again() -> Result<()> {
     let node = Node::start().await?;
-    let gate = Gate::install(&node)?;
+    let gate = Gate::install(&node).await?;
     let cri = node.daemon.cri().await?;
     let sandbox = described(node.daemon.pod("again"));
     let mut other = sandbox.clone();
@@ -122,14 +158,14 @@ async fn a_caller_that_went_away_may_ask_again() -> Result<()> {
 
     // While it is in flight: the equal one joins, the different one is refused, nothing is listed.
     gate.close()?;
-    ensure!(tokio::time::timeout(Duration::from_millis(500), cri.run_pod(&sandbox)).await.is_err());
+    gate.abandon(&cri, &sandbox).await?;
     ensure!(gate.begun() == 1 && pod_ids(&cri).await?.is_empty());
     refused(cri.run_pod(&other).await, Code::Unavailable, "again")?;
     let joining = {
         let (cri, sandbox) = (cri.clone(), sandbox.clone());
         tokio::spawn(async move { cri.run_pod(&sandbox).await })
     };
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    come(&cri).await?;
     gate.open()?;
     let id = joining.await??;
     ensure!(gate.begun() == 1, "the network was set up {} times", gate.begun());
@@ -139,7 +175,7 @@ async fn a_caller_that_went_away_may_ask_again() -> Result<()> {
 
     // It finished after its caller had gone: the retry gets it.
     gate.close()?;
-    ensure!(tokio::time::timeout(Duration::from_millis(500), cri.run_pod(&sandbox)).await.is_err());
+    gate.abandon(&cri, &sandbox).await?;
     gate.open()?;
     let id = appears(&cri, None).await?;
     ensure!(cri.run_pod(&sandbox).await? == id);
@@ -148,7 +184,7 @@ async fn a_caller_that_went_away_may_ask_again() -> Result<()> {
 
     // A different one takes the place of what nobody was told of.
     gate.close()?;
-    ensure!(tokio::time::timeout(Duration::from_millis(500), cri.run_pod(&sandbox)).await.is_err());
+    gate.abandon(&cri, &sandbox).await?;
     gate.open()?;
     let id = appears(&cri, None).await?;
     let new = cri.run_pod(&other).await?;
@@ -205,7 +241,7 @@ async fn stops_at_once_send_one_signal_and_the_earliest_deadline_wins() -> Resul
     let main = cri.run(&pod, &config, &sandbox).await?;
     let log = || Ok::<_, anyhow::Error>(lines(&node.daemon.logs(&sandbox, &config)?, "stdout"));
     host::wait_for("the container to be up", SOON, || Ok((log()? == ["up"]).then_some(())))?;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut tasks = JoinSet::new();
     for n in 0..20 {
         let (cri, main) = (cri.clone(), main.clone());

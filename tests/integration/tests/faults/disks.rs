@@ -170,8 +170,13 @@ async fn a_full_log_disk() -> Result<()> {
     let neighbour_config = container("quiet", BUSYBOX, &["sleep", "600"]);
     let quiet = cri.run(&pod, &neighbour_config, &sandbox).await?;
     let written = || Ok::<_, anyhow::Error>(std::fs::metadata(dir.join(&config.log_path))?.len());
-    host::wait_for("the disk to be full", SOON, || Ok((written()? > 200_000).then_some(())))?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut last = Vec::new();
+    host::wait_for("the disk to be full", SOON, || {
+        // A line that does not fit may be followed by a shorter one that does.
+        last.push(written()?);
+        let still = last.iter().rev().take(20).all(|size| Some(size) == last.last());
+        Ok((last.len() > 20 && still && written()? > 200_000).then_some(()))
+    })?;
 
     // The application waits as at any full pipe; all else goes on.
     let size = written()?;

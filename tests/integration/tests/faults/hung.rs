@@ -44,7 +44,7 @@ async fn adding() -> Result<()> {
     let living = cri.run_pod(&other).await?;
     let main = cri.run(&living, &container("main", BUSYBOX, &["sleep", "600"]), &other).await?;
     let before = footprint(&node.daemon)?;
-    let gate = Gate::install(&node)?;
+    let gate = Gate::install(&node).await?;
     gate.close()?;
     let sandbox = node.daemon.pod("hung");
     let began = Instant::now();
@@ -78,9 +78,9 @@ async fn adding() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting() -> Result<()> {
-    let node = limited("1s").await?;
+    let node = limited("3s").await?;
     let cri = node.daemon.cri().await?;
-    let gate = Gate::install(&node)?;
+    let gate = Gate::install(&node).await?;
     let sandbox = node.daemon.pod("hung");
     let pod = cri.run_pod(&sandbox).await?;
     let main = cri.run(&pod, &container("main", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
@@ -99,10 +99,16 @@ async fn deleting() -> Result<()> {
     })?;
     let took = answers(&cri, &pod, &main).await?;
     ensure!(took < AT_ONCE, "five lists and statuses took {took:?}");
+    ensure!(cri.container(&main).await?.exit_code == 137, "what runs in the pod does not wait for its network");
+    // What is asked of the pod's containers is done, or refused, meanwhile.
+    cri.stop(&main, 10).await?;
+    cri.remove(&main).await?;
+    let late = cri.create(&pod, &container("late", BUSYBOX, &["true"]), &sandbox).await;
+    ensure!(late.is_err_and(|e| e.code() == Code::FailedPrecondition), "a pod that is being stopped takes a container");
+    ensure!(!stop.is_finished(), "they waited for the pod's network");
     let status = stop.await?.err().context("the network is not torn down, and nobody says so")?;
     ensure!(began.elapsed() < SOON, "{:?}", began.elapsed());
     ensure!(status.message().contains("DEL") && status.message().contains("gate"), "{status:?}");
-    ensure!(cri.container(&main).await?.exit_code == 137, "what runs in the pod does not wait for its network");
     ensure!(cri.pod(&pod).await?.state() == v1::PodSandboxState::SandboxNotready);
     // Once it works again the pod can be stopped and removed.
     std::fs::write(&program, good)?;
@@ -111,7 +117,7 @@ async fn deleting() -> Result<()> {
     back_to(&node.daemon, &Default::default())
 }
 
-/// A node with an OCI runtime that hangs in `create` while a file is there.
+/// A node with an OCI runtime that hangs in `create` while a file is there, and in `delete` while another one is.
 struct Slow {
     node: Node,
     gate: std::path::PathBuf,
@@ -125,7 +131,10 @@ impl Slow {
         let (gate, binary) = (dir.path().join("closed"), dir.path().join("runtime"));
         let runc = host::tool_dir("runc")?.join("runc");
         let script = format!(
-            "#!/bin/sh\nfor a in \"$@\"; do\n  if [ \"$a\" = create ] && [ -e {gate} ]; then exec sleep 78; fi\ndone\nexec {runc} \"$@\"\n",
+            "#!/bin/sh\nfor a in \"$@\"; do\n  if [ \"$a\" = create ] && [ -e {gate} ]; then exec sleep 78; fi\n\
+             \x20 if [ \"$a\" = delete ]; then\n    echo \"$@\" >> {deletes}\n\
+             \x20   while [ -e {gate}.delete ]; do sleep 0.02; done\n  fi\ndone\nexec {runc} \"$@\"\n",
+            deletes = dir.path().join("deletes").display(),
             gate = gate.display(),
             runc = runc.display()
         );
@@ -146,6 +155,12 @@ impl Slow {
         let start = tokio::spawn(async move { cri.start(&id).await.map(drop) });
         host::wait_for("the runtime to hang", SOON, || Ok(self.hangs()?.then_some(())))?;
         Ok(start)
+    }
+
+    /// How often the container was to be deleted.
+    fn deletes(&self, id: &str) -> usize {
+        let lines = std::fs::read_to_string(self.gate.with_file_name("deletes")).unwrap_or_default();
+        lines.lines().filter(|line| line.contains(id)).count()
     }
 
     /// The runtime is killed with its launcher, a moment after that was given up.
@@ -202,6 +217,50 @@ async fn starting() -> Result<()> {
     ensure!(start.await?.is_err() && cri.container(&hung).await.is_err());
     std::fs::remove_file(&slow.gate)?;
     remove(&cri, &pod).await?;
+    back_to(&slow.node.daemon, &Default::default())
+}
+
+/// While one container's removal hangs, the pod's others are stopped, made and started; whoever asks for it again joins
+/// it, and the pod's own removal comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removing() -> Result<()> {
+    let slow = Slow::start().await?;
+    let cri = slow.node.daemon.cri().await?;
+    let sandbox = slow.node.daemon.pod("slow");
+    let pod = cri.run_pod_with(&sandbox, "slow").await?;
+    let deaf = container("deaf", BUSYBOX, &["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]);
+    let deaf = cri.run(&pod, &deaf, &sandbox).await?;
+    let hung = cri.run(&pod, &container("hung", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    cri.stop(&hung, 0).await?;
+    let gate = slow.gate.with_extension("delete");
+    std::fs::write(&gate, "")?;
+    let before = slow.deletes(&hung);
+    let remove = || {
+        let (cri, hung) = (cri.clone(), hung.clone());
+        tokio::spawn(async move { cri.remove(&hung).await })
+    };
+    let first = remove();
+    host::wait_for("the runtime to hang", SOON, || Ok((slow.deletes(&hung) > before).then_some(())))?;
+    let began = Instant::now();
+    cri.stop(&deaf, 1).await?;
+    let took = began.elapsed();
+    ensure!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "a grace period of 1 s took {took:?}");
+    let other = cri.run(&pod, &container("other", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
+    ensure!(cri.exec_text(&other, &["echo", "hello"]).await? == "hello\n");
+
+    let second = remove();
+    let whole = {
+        let (cri, pod) = (cri.clone(), pod.clone());
+        tokio::spawn(async move { cri.remove_pod(&pod).await })
+    };
+    host::wait_for("the pod's other containers to go", SOON, || Ok((slow.deletes(&other) > 0).then_some(())))?;
+    ensure!(!first.is_finished() && !second.is_finished() && !whole.is_finished(), "a removal that hangs has ended");
+    ensure!(slow.deletes(&hung) == before + 1, "the second removal did not join the first");
+    std::fs::remove_file(&gate)?;
+    first.await??;
+    second.await??;
+    whole.await??;
+    ensure!(pod_ids(&cri).await?.is_empty());
     back_to(&slow.node.daemon, &Default::default())
 }
 

@@ -9,7 +9,7 @@ use cricket_integration::{BUSYBOX, Node};
 use cricket_testkit::cri::{Cri, container};
 use cricket_testkit::{host, leaks};
 
-use crate::support::{Neighbour, SOON, alive, back_to, footprint, gone, kill, monitor, pid, remove, whole_lines};
+use crate::support::{Neighbour, SOON, alive, back_to, footprint, gone, kill, monitor, pid, remove, up, whole_lines};
 
 /// Kills a pod's monitor; answers when there is another one.
 pub(crate) async fn kill_monitor(node: &Node, pod: &str) -> Result<()> {
@@ -237,11 +237,12 @@ async fn a_container_that_ends_unwatched() -> Result<()> {
     let cri = node.daemon.cri().await?;
     let sandbox = node.daemon.pod("victim");
     let pod = cri.run_pod(&sandbox).await?;
-    let script = "trap 'exit 9' USR1; while :; do sleep 0.02; done";
-    let main = cri.run(&pod, &container("main", BUSYBOX, &["sh", "-c", script]), &sandbox).await?;
+    let script = "trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done";
+    let config = container("main", BUSYBOX, &["sh", "-c", script]);
+    let main = cri.run(&pod, &config, &sandbox).await?;
     let init = pid(&cri, &main).await?;
     let daemon = i32::try_from(node.daemon.pid().context("no daemon")?)?;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    up(&sandbox, &config)?;
     kill("STOP", daemon)?;
     let ended = monitor(&node.daemon, &pod).and_then(|m| kill("KILL", m)).and_then(|()| kill("USR1", init));
     let ended = ended.and_then(|()| gone(init));

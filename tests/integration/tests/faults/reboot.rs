@@ -55,8 +55,8 @@ async fn everything_has_ended_and_can_be_removed() -> Result<()> {
     let stopped = cri.run_pod(&other).await?;
     cri.stop_pod(&stopped).await?;
     ensure!(node.daemon.network().leases()?.len() == 1);
-    // What RPCs need not wait for is on the disk after a second.
-    tokio::time::sleep(Duration::from_millis(1300)).await;
+    // What RPCs need not wait for is on the disk a second later, and the disk may be busy.
+    tokio::time::sleep(Duration::from_secs(3)).await;
 
     reboot(&mut node).await?;
     node.daemon.launch()?;

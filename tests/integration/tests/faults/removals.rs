@@ -1,12 +1,15 @@
 //! Removals that fail half-way: they can be asked for again, and are gone on with when nobody asks.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cricket_integration::{BUSYBOX, Node};
 use cricket_testkit::cri::container;
 use cricket_testkit::host;
+use tokio::task::JoinSet;
+
+use crate::support::{back_to, pod_ids};
 
 /// A mount in the way of a directory's removal; taken away on drop.
 struct Obstacle(PathBuf);
@@ -80,4 +83,50 @@ async fn statistics_of_what_has_ended_hold_nothing_open() -> Result<()> {
     ensure!(after <= before + 2, "{before} descriptors, then {after}");
     cri.remove_pod(&id).await?;
     Ok(())
+}
+
+/// A daemon that is killed while it removes many pods is back at once, and goes on with what was begun; what was not is
+/// listed and can be removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_dies_while_it_removes_many_pods_goes_on() -> Result<()> {
+    #[allow(non_snake_case)]
+    let PODS: usize = std::env::var("CK_PODS").map_or(60, |v| v.parse().expect("n"));
+    let mut node = Node::start().await?;
+    let cri = node.daemon.cri().await?;
+    let mut tasks = JoinSet::new();
+    for n in 0..PODS {
+        let (cri, pod) = (cri.clone(), node.daemon.pod(&format!("many-{n}")));
+        tasks.spawn(async move {
+            let id = cri.run_pod(&pod).await?;
+            cri.run(&id, &container("main", BUSYBOX, &["sleep", "600"]), &pod).await
+        });
+    }
+    for made in tasks.join_all().await {
+        made?;
+    }
+    let pods = pod_ids(&cri).await?;
+    ensure!(pods.len() == PODS);
+    for share in [PODS / 10, PODS / 2] {
+        let cri = node.daemon.cri().await?;
+        let left = pod_ids(&cri).await?;
+        let mut tasks = JoinSet::new();
+        for pod in &left {
+            let (cri, pod) = (cri.clone(), pod.clone());
+            tasks.spawn(async move { cri.remove_pod(&pod).await });
+        }
+        while pod_ids(&cri).await?.len() > PODS - share {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        node.daemon.kill()?;
+        let began = Instant::now();
+        node.daemon.launch()?;
+        // Pods that are half gone hold nobody up.
+        ensure!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        drop(tasks);
+    }
+    let cri = node.daemon.cri().await?;
+    for pod in pod_ids(&cri).await? {
+        cri.remove_pod(&pod).await?;
+    }
+    back_to(&node.daemon, &Default::default())
 }

@@ -76,6 +76,12 @@ pub(crate) fn whole_lines(dir: &Path, config: &v1::ContainerConfig) -> Result<Ve
     Ok(logs::lines(&logs::parse(&bytes)?, "stdout"))
 }
 
+/// Waits until a container has said "up": its traps are set.
+pub(crate) fn up(sandbox: &v1::PodSandboxConfig, config: &v1::ContainerConfig) -> Result<()> {
+    let log = || whole_lines(Path::new(&sandbox.log_directory), config).unwrap_or_default();
+    host::wait_for("the container to be up", SOON, || Ok(log().first().is_some_and(|l| l == "up").then_some(())))
+}
+
 /// Host PID of a container's init.
 pub(crate) async fn pid(cri: &Cri, id: &str) -> Result<i32> {
     let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };

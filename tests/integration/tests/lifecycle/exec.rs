@@ -191,12 +191,15 @@ async fn what_it_leaves_in_the_background_lives_as_long_as_the_container() -> Re
 async fn ends_when_its_caller_goes_away() -> Result<()> {
     let scene = Scene::host("exec-cancel").await?;
     let main = scene.idle("main").await?;
-    let given_up = scene.cri.exec(&main, &["sh", "-c", "setsid sleep 4247 & sleep 4247"], 0);
-    assert!(tokio::time::timeout(Duration::from_millis(500), given_up).await.is_err(), "it has no end of its own");
-    until("the exec's processes to be gone", || async {
-        Ok(scene.sh(&main, "pgrep -x -f 'sleep 4247' || true").await?.is_empty())
-    })
-    .await?;
+    let given_up = {
+        let (cri, main) = (scene.cri.clone(), main.clone());
+        tokio::spawn(async move { cri.exec(&main, &["sh", "-c", "setsid sleep 4247 & sleep 4247"], 0).await })
+    };
+    let running = || scene.sh(&main, "pgrep -x -f 'sleep 4247' || true");
+    until("the exec's processes to run", || async { Ok(running().await?.lines().count() == 2) }).await?;
+    given_up.abort();
+    assert!(given_up.await.is_err_and(|e| e.is_cancelled()), "it has no end of its own");
+    until("the exec's processes to be gone", || async { Ok(running().await?.is_empty()) }).await?;
     scene.end().await
 }
 
