@@ -19,6 +19,12 @@ pub fn unique() -> String {
     hex::encode(bytes)
 }
 
+/// A unique name in the form of a UUID, as pods have it.
+pub fn uuid() -> String {
+    let digits: String = (0..4).map(|_| unique()).collect();
+    [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits[part].to_owned()).join("-")
+}
+
 /// Where `hack/` keeps downloads and built tools: `CRICKET_CACHE`, else
 /// `cricket` in the user's cache directory.
 pub fn cache_dir() -> Result<PathBuf> {
@@ -49,6 +55,12 @@ pub fn tool_dir(name: &str) -> Result<PathBuf> {
         bail!("{script} {name}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+}
+
+/// The directory with the programs of an older cricket; `hack/previous` builds them when they are missing.
+pub fn previous() -> Result<PathBuf> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../hack/previous");
+    Ok(PathBuf::from(run::<&str>(script, [])?.trim_end()))
 }
 
 /// Runs a program to its end; its output, or an error with what it wrote to standard error.
@@ -110,6 +122,14 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<
 /// Whether the daemons under test let systemd make cgroups: `CRICKET_TEST_CGROUP_DRIVER=systemd`.
 pub fn systemd_driver() -> bool {
     std::env::var_os("CRICKET_TEST_CGROUP_DRIVER").is_some_and(|driver| driver == "systemd")
+}
+
+/// Says that a test cannot be carried out here, and why. It passes: libtest knows nothing else. What is written past it
+/// is shown, and `hack/test` counts it.
+pub fn skip(why: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or_default();
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("skipped: {name}: {why}\n"));
 }
 
 /// The name of a container's cgroup in its pod's.
