@@ -86,10 +86,6 @@ impl Pods {
         };
         let (stdout, their_stdout) = output(session.stdout)?;
         let (stderr, their_stderr) = output(session.stderr && !config.tty)?;
-        if session.stdin && config.stdin_once {
-            // The session's end is to be the input's end, and this daemon's writing end would outlive it.
-            live.stdio.release_stdin();
-        }
         let request = AttachRequest {
             container: record.id.to_string(),
             stdin: their_stdin,
@@ -100,6 +96,11 @@ impl Pods {
             .attach(request)
             .await
             .map_err(|e| Error::caused(kind(&e), format_args!("attach to container {}", record.id.short()), &e))?;
+        if session.stdin && config.stdin_once {
+            // The session's end is to be the input's end, and this daemon's writing end would outlive it. One that could
+            // not be attached leaves it for the next.
+            live.stdio.release_stdin();
+        }
         Ok(Attachment {
             stdin: stdin.map(Input::new).transpose()?,
             stdout: stdout.map(|fd| Output::pipe(fd, None)).transpose()?,
