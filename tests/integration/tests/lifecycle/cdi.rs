@@ -55,7 +55,10 @@ impl Directories {
         let hook = |name: &str| json!({ "hookName": name, "path": "/bin/sh", "args": ["sh", "-c", noted(name)] });
         let edits = json!({
             "env": ["CARD=one"],
-            "deviceNodes": [{ "path": "/dev/card", "hostPath": "/dev/zero", "permissions": "r" }],
+            "deviceNodes": [
+                { "path": "/dev/card", "hostPath": "/dev/zero" },
+                { "path": "/dev/narrow", "hostPath": "/dev/kmsg", "permissions": "w", "fileMode": 0o666 },
+            ],
             "mounts": [{ "hostPath": self.path("given"), "containerPath": "/given", "options": ["ro", "nosuid", "bind"] }],
             "hooks": [hook("createRuntime"), hook("poststart")],
             "additionalGids": [4321],
@@ -92,7 +95,8 @@ async fn cdi_devices_by_field_and_by_annotation() -> Result<()> {
     let directories = Directories::new()?;
     directories.card()?;
     let yaml = "cdiVersion: 0.5.0\nkind: vendor.com/net\ndevices:\n- name: 0\n  containerEdits:\n    env: [NET=zero]\n    \
-                deviceNodes:\n    - path: /dev/net0\n      hostPath: /dev/null\n      fileMode: 0640\n";
+                deviceNodes:\n    - path: /dev/net0\n      hostPath: /dev/null\n      fileMode: 0640\n\
+                containerEdits:\n  env: [KIND=vendor.com/net]\n";
     std::fs::write(directories.path("dynamic/net.yaml"), yaml)?;
     let scene = scene(&directories, "", "cdi-both").await?;
     let main = scene.run(&asking("field", &["vendor.com/card=one"])).await?;
@@ -100,8 +104,9 @@ async fn cdi_devices_by_field_and_by_annotation() -> Result<()> {
     let state: Value = serde_json::from_slice(&std::fs::read(directories.path("createRuntime"))?)?;
     assert_eq!((&state["id"], &state["status"]), (&json!(main), &json!("creating")));
     ensure!(directories.path("poststart").exists(), "the poststart hook did not run");
-    // What is not allowed to be written is not; the node's mode would permit it.
-    assert_eq!(scene.sh(&main, "(echo > /dev/card) 2>/dev/null || echo refused").await?, "refused");
+    // It may be opened for what is said and nothing else, though the node's mode permits it.
+    let open = "(: > /dev/narrow) 2>/dev/null && echo written; (: < /dev/narrow) 2>/dev/null || echo not read";
+    assert_eq!(scene.sh(&main, open).await?, "written\nnot read");
     let user = scene.cri.container(&main).await?.user.and_then(|user| user.linux).context("no user")?;
     ensure!(user.supplemental_groups.contains(&4321), "{user:?}");
 
