@@ -2,14 +2,13 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::pipe::PipeFlags;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 
@@ -29,15 +28,15 @@ const FREE: usize = 64 << 10;
 static GRANTS: Semaphore = Semaphore::const_new(4);
 
 /// What the streams of one exec may keep, in bytes.
-pub(crate) struct Budget {
+struct Budget {
     left: AtomicUsize,
     kept: AtomicUsize,
     grant: OnceCell<Option<SemaphorePermit<'static>>>,
 }
 
 impl Budget {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(most), kept: AtomicUsize::new(0), grant: OnceCell::new() })
+    fn new(most: usize) -> Self {
+        Self { left: AtomicUsize::new(most), kept: AtomicUsize::new(0), grant: OnceCell::new() }
     }
 
     /// How much of a chunk is kept. Waits for a grant where more than the free part is wanted.
@@ -55,89 +54,118 @@ impl Budget {
     }
 }
 
-/// A reader under way.
-pub(crate) struct Reader {
-    task: JoinHandle<()>,
-    bytes: Arc<Mutex<Vec<u8>>>,
+/// What was read of one stream.
+#[derive(Default)]
+struct Stream {
+    bytes: Mutex<Vec<u8>>,
     /// It has bytes in hand that it may not keep yet.
-    waiting: Arc<AtomicBool>,
+    waiting: AtomicBool,
 }
 
-/// Reads `fd` to its end. What exceeds the common `budget` is read and dropped, so that the writer never blocks for ever.
-pub(crate) fn read(fd: OwnedFd, budget: Arc<Budget>) -> Reader {
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let waiting = Arc::new(AtomicBool::new(false));
-    let (kept, waits) = (bytes.clone(), waiting.clone());
-    let task = tokio::spawn(async move {
+impl Stream {
+    /// Reads `fd` to its end. What exceeds the `budget` is read and dropped, so that the writer never blocks for ever.
+    async fn read(&self, fd: OwnedFd, budget: &Budget) {
         let Ok(mut pipe) = Receiver::from_owned_fd(fd) else { return };
-        let mut chunk = vec![0u8; 64 << 10];
-        while let Ok(n @ 1..) = pipe.read(&mut chunk).await {
-            waits.store(true, Ordering::Release);
+        let mut chunk = Vec::with_capacity(CHUNK);
+        while let Ok(n @ 1..) = pipe.read_buf(&mut chunk).await {
+            self.waiting.store(true, Ordering::Release);
             let allowed = budget.take(n).await;
-            kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..allowed]);
-            waits.store(false, Ordering::Release);
+            self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..allowed]);
+            self.waiting.store(false, Ordering::Release);
+            chunk.clear();
         }
-    });
-    Reader { task, bytes, waiting }
+    }
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-impl Reader {
-    /// The bytes, when the pipe has ended or `limit` has passed: whoever still holds it is not waited for. The time in which
-    /// the reader itself waits for a grant does not count.
-    pub(crate) async fn finish(mut self, limit: Duration) -> Vec<u8> {
-        while tokio::time::timeout(limit, &mut self.task).await.is_err() {
-            if !self.waiting.load(Ordering::Acquire) {
-                self.task.abort();
-                break;
-            }
+/// How much is read at a time.
+const CHUNK: usize = 16 << 10;
+
+/// Reads both streams of a command until `ended` is ready and they have ended, in the task that asks: most answers are
+/// short, and tasks of their own would be two more that other threads are woken for. Whoever still holds a pipe `limit`
+/// after the end is not waited for; the time in which a reader itself waits for a grant does not count. An error of `ended`
+/// ends it at once.
+pub(crate) async fn collect<T>(
+    ended: impl Future<Output = Result<T>>,
+    [stdout, stderr]: [OwnedFd; 2],
+    most: usize,
+    limit: Duration,
+) -> Result<(T, Vec<u8>, Vec<u8>)> {
+    let budget = Budget::new(most);
+    let (out, err) = (Stream::default(), Stream::default());
+    let reading = async { tokio::join!(out.read(stdout, &budget), err.read(stderr, &budget)) };
+    tokio::pin!(ended, reading);
+    let mut whole = false;
+    let ended = loop {
+        tokio::select! {
+            // First what makes the command start.
+            biased;
+            ended = &mut ended => break ended?,
+            _ = &mut reading, if !whole => whole = true,
         }
-        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    };
+    while !whole {
+        whole = tokio::time::timeout(limit, &mut reading).await.is_ok()
+            || !(out.waiting.load(Ordering::Acquire) || err.waiting.load(Ordering::Acquire));
     }
+    Ok((ended, out.take(), err.take()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::ready;
 
     #[tokio::test]
     async fn both_streams_share_the_bound() {
-        let budget = Budget::new(100);
-        let (a, aw) = pair().expect("pipe");
-        let (b, bw) = pair().expect("pipe");
-        let (a, b) = (read(a, budget.clone()), read(b, budget));
+        let ((a, aw), (b, bw)) = (pair().expect("pipe"), pair().expect("pipe"));
         rustix::io::write(&aw, &[1; 80]).expect("write");
         drop(aw);
-        let a = a.finish(Duration::from_secs(5)).await;
-        rustix::io::write(&bw, &[2; 80]).expect("write");
-        drop(bw);
-        let b = b.finish(Duration::from_secs(5)).await;
-        assert_eq!((a.len(), b.len()), (80, 20));
+        // The second is written to when the first has been read.
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            rustix::io::write(&bw, &[2; 80]).expect("write");
+            drop(bw);
+            Ok(())
+        };
+        let ((), a, b) = collect(later, [a, b], 100, Duration::from_secs(5)).await.expect("output");
+        assert_eq!((a, b), (vec![1; 80], vec![2; 20]));
     }
 
     #[tokio::test]
     async fn a_pipe_that_somebody_keeps_open_is_not_waited_for() {
-        let (r, w) = pair().expect("pipe");
-        let reader = read(r, Budget::new(100));
-        rustix::io::write(&w, b"x").expect("write");
-        assert_eq!(reader.finish(Duration::from_millis(50)).await, b"x");
-        drop(w);
+        let ((a, aw), (b, bw)) = (pair().expect("pipe"), pair().expect("pipe"));
+        rustix::io::write(&aw, b"x").expect("write");
+        drop(bw);
+        let (answer, a, b) = collect(ready(Ok(7)), [a, b], 100, Duration::from_millis(50)).await.expect("output");
+        assert_eq!((answer, a, b), (7, b"x".to_vec(), Vec::new()));
+        drop(aw);
+    }
+
+    #[tokio::test]
+    async fn an_error_is_not_held_back_by_a_pipe_that_is_open() {
+        let ((a, _aw), (b, _bw)) = (pair().expect("pipe"), pair().expect("pipe"));
+        let lost = async { Err::<(), _>(Error::invalid("lost")) };
+        let collected = collect(lost, [a, b], 100, Duration::from_secs(3600));
+        assert!(tokio::time::timeout(Duration::from_secs(60), collected).await.expect("at once").is_err());
     }
 
     #[tokio::test]
     async fn long_answers_wait_for_each_other_and_lose_nothing() {
         let one = || async {
-            let (r, w) = pair().expect("pipe");
-            let budget = Budget::new(1 << 20);
-            let reader = read(r, budget.clone());
+            let ((a, aw), (b, bw)) = (pair().expect("pipe"), pair().expect("pipe"));
+            drop(bw);
             let write = tokio::task::spawn_blocking(move || {
-                std::io::Write::write_all(&mut std::fs::File::from(w), &[7; 300_000])
+                std::io::Write::write_all(&mut std::fs::File::from(aw), &[7; 300_000])
             });
+            // Its end is not awaited: until others have read theirs, this one may not be read either.
+            let limit = Duration::from_millis(500);
+            let ((), a, _) = collect(ready(Ok(())), [a, b], 1 << 20, limit).await.expect("output");
             write.await.expect("join").expect("write");
-            // The bytes are counted as long as the budget is held.
-            let bytes = reader.finish(Duration::from_millis(20)).await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            drop(budget);
-            bytes.len()
+            a.len()
         };
         let all: tokio::task::JoinSet<usize> = (0..12).map(|_| one()).collect();
         assert_eq!(all.join_all().await, [300_000; 12]);
