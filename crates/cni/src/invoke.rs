@@ -2,7 +2,8 @@
 //!
 //! The group is killed as long as its leader has not been reaped, so its number cannot belong to anybody else:
 //! at the timeout, when output exceeds its bound, when the plugin fails, and when the caller gives up (drop).
-//! What a plugin that succeeded leaves running is left alone: some start helpers.
+//! What a plugin that succeeded leaves running is left alone: some start helpers. It is reaped a moment after its answer
+//! has gone on its way.
 
 use std::ffi::OsString;
 use std::io;
@@ -26,6 +27,10 @@ const MAX_STDOUT: usize = 1 << 20;
 const MAX_STDERR: usize = 64 << 10;
 /// How long output is awaited after the plugin has ended, when a process it left holds the pipe open.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long an ended plugin stays unreaped. Its end is seen while the last of its threads still takes its entries out of
+/// `/proc`, and whoever reaps it then turns in circles until that thread has had a processor: tens of milliseconds on a
+/// busy node, in which a thread of the daemon serves nobody.
+const UNREAPED: Duration = Duration::from_millis(50);
 /// How long the end of a killed plugin is awaited.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -44,7 +49,7 @@ pub(crate) async fn run(
     }
     match ended.unwrap_or(Err(PluginError::Timeout(timeout))) {
         Ok(status) if status.success() => {
-            group.child.wait().await?;
+            group.leave();
             Ok(output.stdout)
         }
         Ok(status) => {
@@ -85,6 +90,8 @@ struct Output {
 struct Group {
     child: Child,
     pidfd: AsyncFd<OwnedFd>,
+    /// It ended as it should: nothing is killed any more.
+    left: bool,
 }
 
 impl Group {
@@ -110,7 +117,7 @@ impl Group {
         #[expect(deprecated, reason = "its successor is unsafe for types less strict than OwnedFd")]
         let pidfd = AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE).map_err(failed)?;
         let child = child.0.take().ok_or_else(|| failed(io::Error::other("no child")))?;
-        Ok(Self { child, pidfd })
+        Ok(Self { child, pidfd, left: false })
     }
 
     /// Hands over the configuration and collects output until the program has ended, without reaping it.
@@ -150,6 +157,15 @@ impl Group {
         Ok(ExitStatus::from_raw(raw.ok_or_else(|| io::Error::other("no exit status"))?))
     }
 
+    /// Has the leader, which has ended, reaped in a moment.
+    fn leave(mut self) {
+        self.left = true;
+        tokio::spawn(async move {
+            tokio::time::sleep(UNREAPED).await;
+            let _ = self.child.wait().await;
+        });
+    }
+
     /// Kills the group and waits for its leader, within reason; the runtime reaps what takes longer.
     async fn end(mut self) {
         kill(&self.child);
@@ -159,7 +175,9 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        kill(&self.child);
+        if !self.left {
+            kill(&self.child);
+        }
     }
 }
 

@@ -103,6 +103,27 @@ async fn gone(lab: &Lab) {
 }
 
 #[tokio::test]
+async fn a_plugin_that_succeeded_is_reaped_and_what_it_started_lives_on() {
+    let lab = Lab::new();
+    let started = format!(
+        "[ $CNI_COMMAND != ADD ] || {{ echo $$ > $calls/own; sleep 30 >&- 2>&- <&- & echo $! > $calls/child; echo '{RESULT}'; }}"
+    );
+    lab.plugin("starter", &started);
+    lab.list("1.0.0", &["starter"]);
+    lab.open().add(&pod()).await.expect("add");
+    let pid = fs::read_to_string(lab.path("calls/own")).expect("pid");
+    let own = std::path::PathBuf::from(format!("/proc/{}", pid.trim()));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while own.exists() {
+        assert!(Instant::now() < deadline, "the plugin stays a zombie");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(alive(&lab.path("calls/child")));
+    let child = fs::read_to_string(lab.path("calls/child")).expect("pid");
+    std::process::Command::new("kill").arg(child.trim()).status().expect("kill");
+}
+
+#[tokio::test]
 async fn a_failed_del_is_repeated_from_the_record() {
     let lab = Lab::new();
     lab.good("one", RESULT);

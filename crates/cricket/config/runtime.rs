@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cricket_cdi::DEFAULT_DIRS;
+use cricket_pod::MAX_CATEGORIES;
 
 use super::error::Result;
 use super::reader::Reader;
@@ -37,6 +38,8 @@ pub(crate) struct Runtime {
     pub(crate) tolerate_missing_hugetlb: bool,
     /// No AppArmor, though the kernel has it.
     pub(crate) disable_apparmor: bool,
+    /// SELinux labels, with categories of pods below this; `None`: no labels.
+    pub(crate) selinux: Option<u16>,
     /// Directories of CDI specifications, the one that takes precedence last; `None`: no CDI.
     pub(crate) cdi_dirs: Option<Vec<PathBuf>>,
     /// Network namespaces are pinned below the state directory.
@@ -66,12 +69,13 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
         disable_hugetlb: r.setting(&TABLE, "disable_hugetlb_controller", false)?,
         tolerate_missing_hugetlb: r.setting(&TABLE, "tolerate_missing_hugetlb_controller", true)?,
         disable_apparmor: r.setting(&TABLE, "disable_apparmor", false)?,
+        selinux: selinux(r)?,
         cdi_dirs: cdi(r)?,
         netns_under_state: r.setting(&TABLE, "netns_mounts_under_state_dir", false)?,
     };
     profile(r, &runtime.unset_seccomp_profile)?;
     // What a dump of containerd's defaults says and cricket does as well.
-    for key in ["disable_proc_mount", "ignore_image_defined_volumes", "enable_selinux"] {
+    for key in ["disable_proc_mount", "ignore_image_defined_volumes"] {
         r.fixed(&TABLE, key, false);
     }
     r.fixed(&TABLE, "drain_exec_sync_io_timeout", "0s");
@@ -79,6 +83,21 @@ pub(super) fn read(r: &mut Reader) -> Result<Runtime> {
     r.fixed(&["plugins", RUNTIME, "cni"], "ip_pref", "");
     r.fixed(&["plugins", RUNTIME, "cni"], "use_internal_loopback", true);
     Ok(runtime)
+}
+
+/// SELinux: containerd's keys.
+fn selinux(r: &mut Reader) -> Result<Option<u16>> {
+    let enabled: bool = r.setting(&TABLE, "enable_selinux", false)?;
+    let range: i64 = r.setting(&TABLE, "selinux_category_range", i64::from(MAX_CATEGORIES))?;
+    match range {
+        // containerd: all of them.
+        0 => Ok(enabled.then_some(MAX_CATEGORIES)),
+        range if (2..=i64::from(MAX_CATEGORIES)).contains(&range) => Ok(enabled.then_some(range as u16)),
+        range => {
+            let reason = format!("{range}: want 2 to {MAX_CATEGORIES}, or 0 for all");
+            Err(r.wrong(&TABLE, "selinux_category_range", reason))
+        }
+    }
 }
 
 /// The Container Device Interface: containerd's keys.

@@ -9,7 +9,7 @@ use cricket_cgroup::systemd::Systemd;
 use cricket_cgroup::{Hierarchies, Version};
 use cricket_cni::{Cni, CniConfig, HandlerNetworks};
 use cricket_image::{ImageStore, ImageStoreConfig};
-use cricket_pod::{Cgroups, Host, Hugetlb, Nri, PodsConfig, Shared};
+use cricket_pod::{Cgroups, Host, Hugetlb, Nri, PodsConfig, Selinux, Shared};
 use cricket_runtime::handlers::{CgroupDriver, Handlers};
 use cricket_runtime::monitor::Helpers;
 use cricket_server::{CniTemplate, ServiceConfig};
@@ -72,6 +72,7 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
         nri: Nri::new(config.nri.clone(), env!("CARGO_PKG_VERSION")),
         cdi: config.runtime.cdi_dirs.clone().map(Registry::new),
         store,
+        selinux: selinux(config.runtime.selinux)?,
         host,
         user_namespaces,
         readers: Default::default(),
@@ -79,6 +80,21 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
         events: broadcast::Sender::new(EVENTS),
     };
     Ok((shared, service_config(config)))
+}
+
+/// Labels for pods, where they are configured.
+///
+/// # Errors
+/// A host with SELinux whose policy says nothing of containers.
+fn selinux(range: Option<u16>) -> Fallible<Selinux> {
+    match range {
+        Some(range) if Selinux::on_this_host() => Ok(Selinux::open(range)?),
+        Some(_) => {
+            tracing::warn!("enable_selinux is set, and this host has no SELinux: pods get no labels");
+            Ok(Selinux::default())
+        }
+        None => Ok(Selinux::default()),
+    }
 }
 
 fn cgroups(driver: CgroupDriver, hierarchies: &Hierarchies) -> Fallible<Cgroups> {

@@ -4,12 +4,11 @@
 //! The order of the steps matters; each says why where it is not plain. Signals are as the command must find them:
 //! the helper is started with default dispositions and an empty mask, and changes neither.
 
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cricket_process::caps::{self, Set};
 use cricket_process::namespaces::Kinds;
-use cricket_process::{identity, keyring, rlimits, seccomp};
+use cricket_process::{attr, identity, keyring, rlimits, seccomp};
 use cricket_wire::exec_config::CommandConfig;
 use cricket_wire::helper::Report;
 use cricket_wire::packet;
@@ -27,8 +26,10 @@ use crate::terminal;
 
 /// Where the channel is once everything else is closed.
 const CHANNEL: i32 = 3;
-/// Where the file for AppArmor is then.
-const APPARMOR: i32 = 4;
+/// Where the file for the first label is then: AppArmor's where there is one, else SELinux's.
+const LABEL: i32 = 4;
+/// Copies from here on are in the way of none of them.
+const ELSEWHERE: i32 = 16;
 
 /// Everything a child needs, made by the helper.
 pub(crate) struct Child<'h> {
@@ -58,13 +59,14 @@ impl Child<'_> {
             rlimits::set(&limit.name, rlimits::Limits { soft: limit.soft, hard: limit.hard })?;
         }
         // As the host's root, whose quota of keys is the largest.
-        keyring::new_session()?;
+        keyring::new_session(config.selinux_label.as_deref())?;
         setsid().doing("start a session")?;
         if config.terminal.is_none() {
             self.own_pipes()?;
         }
         // The files of `/proc` that are needed later: inside, `/proc` is whatever the container made of it.
-        let apparmor = config.apparmor_profile.as_ref().map(|_| open_apparmor()).transpose()?;
+        let apparmor = config.apparmor_profile.as_ref().map(|_| attr::open_apparmor()).transpose()?;
+        let selinux = config.selinux_label.as_ref().map(|_| attr::open("exec")).transpose()?;
 
         let namespaces = self.target.namespaces.without(Kinds::PID);
         if !namespaces.is_empty() {
@@ -86,13 +88,18 @@ impl Child<'_> {
 
         // Really closed before any path of the container is followed, as it may lead through `/proc/self/fd`
         // (CVE-2024-21626): the host's directories are among these.
+        // Copied out of each other's way first.
+        let copy = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, ELSEWHERE).map(|copy| [fd, copy]);
+        let files = [apparmor, selinux].into_iter().flatten().map(copy).collect::<Result<Vec<_>, _>>();
+        let files = files.doing("keep a descriptor")?;
         let channel = descriptor::place(channel, CHANNEL, true)?;
-        let keep = match &apparmor {
-            Some(file) => descriptor::place(file.as_fd(), APPARMOR, true).map(|_| APPARMOR)?,
-            None => CHANNEL,
-        };
-        std::mem::forget(apparmor);
-        descriptor::close_from(keep + 1)?;
+        let mut last = CHANNEL;
+        for [_, file] in &files {
+            last += 1;
+            descriptor::place(file.as_fd(), last, true)?;
+        }
+        std::mem::forget(files);
+        descriptor::close_from(last + 1)?;
         Ok(channel)
     }
 
@@ -144,8 +151,13 @@ impl Child<'_> {
             rustix::thread::set_no_new_privs(true).doing("set no_new_privs")?;
         }
         if let Some(profile) = &config.apparmor_profile {
-            rustix::io::write(descriptor::borrow(APPARMOR)?, format!("exec {profile}").as_bytes())
+            rustix::io::write(descriptor::borrow(LABEL)?, format!("exec {profile}").as_bytes())
                 .doing(&format!("enter the AppArmor profile {profile:?}"))?;
+        }
+        if let Some(label) = &config.selinux_label {
+            let number = LABEL + i32::from(config.apparmor_profile.is_some());
+            rustix::io::write(descriptor::borrow(number)?, label.as_bytes())
+                .doing(&format!("take the SELinux label {label:?}"))?;
         }
         if let Some((program, flags)) = &self.program {
             program.load(*flags)?;
@@ -167,12 +179,6 @@ fn enter_directory(path: &str, result: Result<(), Errno>, later: bool) -> Result
             Err(Failure::content(format!("enter the working directory {path:?}: {error}")))
         }
     }
-}
-
-/// The file that takes the profile for the next execve; kernels before 5.8 have only the older name.
-fn open_apparmor() -> Result<File, Failure> {
-    let open = |path| File::options().write(true).open(path);
-    open("/proc/thread-self/attr/apparmor/exec").or_else(|_| open("/proc/thread-self/attr/exec")).doing("use AppArmor")
 }
 
 /// Tells the helper and exits; nothing is dropped, since descriptors may be closed already.

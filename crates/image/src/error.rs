@@ -149,3 +149,23 @@ impl Kinded for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_are_told_like_full_disks() {
+        use rustix::io::Errno;
+        for (errno, kind) in [
+            (Errno::NOSPC, ErrorKind::ResourceExhausted),
+            (Errno::DQUOT, ErrorKind::ResourceExhausted),
+            (Errno::ROFS, ErrorKind::Internal),
+            (Errno::IO, ErrorKind::Internal),
+        ] {
+            let error = Error::io("write", "/x", errno);
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains("/x"), "{error}");
+        }
+    }
+}

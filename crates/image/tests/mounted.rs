@@ -40,8 +40,8 @@ async fn an_image_is_mounted_read_only_and_kept_while_its_container_is() {
     store.create_rootfs(&id, &base, None).await.unwrap();
     let place = |name: &str| Place(dir.path().join("state").join(name));
     let (volume, single) = (place("volume"), place("single"));
-    store.mount_image(&id, &two, &volume.0, None).await.unwrap();
-    store.mount_image(&id, &one_layer, &single.0, None).await.unwrap();
+    store.mount_image(&id, &two, &volume.0, None, None).await.unwrap();
+    store.mount_image(&id, &one_layer, &single.0, None, None).await.unwrap();
     assert_eq!(std::fs::read(volume.at("data/low")).unwrap(), b"new");
     assert_eq!(std::fs::read(volume.at("data/high")).unwrap(), b"high");
     assert_eq!(std::fs::read(single.at("data/low")).unwrap(), b"low");
@@ -66,6 +66,6 @@ async fn an_image_is_mounted_read_only_and_kept_while_its_container_is() {
     assert!(!volume.at("data").exists());
     again.remove_rootfs(&id, None).await.unwrap();
     eventually("the layers to go", || names(dir.path(), "layers").len() == 1).await;
-    let error = again.mount_image(&id, &base, &volume.0, None).await.unwrap_err();
+    let error = again.mount_image(&id, &base, &volume.0, None, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }

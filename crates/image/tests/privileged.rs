@@ -33,7 +33,7 @@ impl Mounted {
     }
 
     async fn mount(&self) {
-        self.store.mount_rootfs(&self.id, &self.target).await.unwrap();
+        self.store.mount_rootfs(&self.id, &self.target, None).await.unwrap();
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -137,7 +137,7 @@ async fn a_pair_is_mounted_once_and_removal_is_idempotent() {
         names(dir.path(), "containers").is_empty() && names(dir.path(), "trash").is_empty()
     })
     .await;
-    let error = store.mount_rootfs(&c.id, &c.target).await.unwrap_err();
+    let error = store.mount_rootfs(&c.id, &c.target, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 

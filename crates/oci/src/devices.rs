@@ -1,6 +1,6 @@
 //! Device nodes and the device rules of the cgroup: everything denied but the standard list and what was asked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cricket_cri_api::v1;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
@@ -32,6 +32,9 @@ pub(crate) struct Devices {
     pub nodes: Vec<LinuxDevice>,
     /// `linux.resources.devices`.
     pub rules: Vec<LinuxDeviceCgroup>,
+    /// Nodes of the host and where they are mounted: in a user namespace none can be made, and what makes containers
+    /// takes the host's from the path that they have in the container.
+    pub binds: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Who owns the nodes when the handler says that the container's user does.
@@ -51,7 +54,8 @@ pub(crate) fn devices(input: &ContainerInput<'_>, privileged: bool, owner: Owner
     let handler = input.handler;
     let all_nodes = privileged && !handler.privileged_without_host_devices;
     let all_rules = privileged && (all_nodes || handler.privileged_without_host_devices_all_devices_allowed);
-    let mut out = Devices { nodes: Vec::new(), rules: vec![rule(all_rules, None, None, None, "rwm")] };
+    let rules = vec![rule(all_rules, None, None, None, "rwm")];
+    let mut out = Devices { nodes: Vec::new(), rules, binds: Vec::new() };
     if !all_rules {
         // Making a node is allowed (CAP_MKNOD permitting), using it is not.
         out.rules.push(rule(true, Some(LinuxDeviceType::C), None, None, "m"));
@@ -98,6 +102,12 @@ fn requested(
         if !all_rules {
             let (major, minor) = (i64::from(found.major), i64::from(found.minor));
             out.rules.push(rule(true, Some(kind(&found)), Some(major), Some(minor), &access));
+        }
+        out.binds.retain(|(_, known)| *known != path);
+        if found.path != path && crate::sandbox_user_namespace(input.sandbox)?.is_some() {
+            out.nodes.retain(|known| *known.path() != path);
+            out.binds.push((found.path, path));
+            continue;
         }
         let owner = if input.handler.device_ownership_from_security_context { owner } else { Owner::default() };
         add(&mut out.nodes, node(&found, &path, owner));

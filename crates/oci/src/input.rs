@@ -124,8 +124,6 @@ pub struct HostFacts {
     pub apparmor_enabled: bool,
     /// The profile of containers that name none, loaded; `None` without AppArmor, or without a parser to load it.
     pub apparmor_default: Option<String>,
-    /// SELinux is enabled.
-    pub selinux_enabled: bool,
     /// The huge page sizes that the kernel has, as the hugetlb controller spells them (`2MB`, `1GB`).
     pub hugepage_sizes: Vec<String>,
     /// What becomes of their limits.
@@ -242,6 +240,8 @@ pub struct ContainerInput<'a> {
     pub volumes: Vec<AnonymousVolume>,
     /// Where the images of the request's mounts are on the host, sub-paths included, by the mount's index.
     pub images: BTreeMap<usize, PathBuf>,
+    /// The container's SELinux labels; `None`: there are none here.
+    pub selinux: Option<&'a crate::selinux::SelinuxLabels>,
     /// The sandbox's namespaces.
     pub namespaces: NamespacePaths,
     /// `linux.cgroupsPath`.

@@ -33,6 +33,7 @@ mod paths;
 mod resources;
 mod seccomp;
 mod security;
+pub mod selinux;
 mod signal;
 mod spec;
 mod sysctl;

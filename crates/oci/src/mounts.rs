@@ -89,6 +89,13 @@ pub(crate) fn mounts(input: &ContainerInput<'_>, privileged: bool, readonly_root
     Ok(out)
 }
 
+/// Adds nodes of the host, in their places.
+pub(crate) fn bind_devices(mounts: &mut Vec<Mount>, nodes: &[(PathBuf, PathBuf)]) {
+    let options = ["bind", "rprivate", "nosuid", "noexec", "rw"];
+    mounts.extend(nodes.iter().map(|(host, container)| bind(container, host, &options)));
+    mounts.sort_by_key(|mount| depth(mount.destination()));
+}
+
 /// The file systems every container has.
 pub(crate) fn default_mounts(privileged: bool) -> Vec<Mount> {
     let access = if privileged { "rw" } else { "ro" };

@@ -64,9 +64,6 @@ pub(crate) fn sandbox_modes(sandbox: &v1::PodSandboxConfig) -> Result<Modes> {
                 return Err(Error::invalid(format!("{SANDBOX}.{name}"), format!("the host's {with}")));
             }
         }
-        if modes.network == NamespaceMode::Node {
-            return Err(Error::unsupported(format!("{SANDBOX}.network"), format!("the host's {with}")));
-        }
     }
     Ok(modes)
 }

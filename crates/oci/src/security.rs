@@ -7,9 +7,9 @@ use cricket_cri_api::v1::security_profile::ProfileType;
 use crate::error::{Error, Result, shown};
 use crate::input::HostFacts;
 use crate::paths::clean_absolute;
+use crate::selinux::{self, SelinuxLabels};
 
 const APPARMOR: &str = "linux.security_context.apparmor";
-const SELINUX: &str = "linux.security_context.selinux_options";
 
 /// What containers must not read: containerd's list.
 const MASKED: [&str; 12] = [
@@ -73,27 +73,23 @@ pub(crate) fn apparmor(context: &v1::LinuxContainerSecurityContext, host: &HostF
     Ok(Some(wanted.to_owned()))
 }
 
-/// The SELinux label of the process and of its mounts, both or none.
+/// The SELinux labels of the process and of the files. A privileged container has the process label that it names, if
+/// any: else the policy says what becomes of what the runtime executes.
 pub(crate) fn selinux(
     context: &v1::LinuxContainerSecurityContext,
-    host: &HostFacts,
-) -> Result<Option<(String, String)>> {
-    let Some(options) = &context.selinux_options else { return Ok(None) };
-    let parts = [&options.user, &options.role, &options.r#type, &options.level];
-    if parts.iter().all(|part| part.is_empty()) {
-        return Ok(None);
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:".contains(c);
-    if parts.iter().any(|part| !part.chars().all(plain)) {
-        return Err(Error::invalid(SELINUX, "is not made of letters, digits and _-.,:"));
-    }
-    if !host.selinux_enabled {
-        return Err(Error::host(SELINUX, "SELinux is not enabled"));
-    }
-    let or = |part: &str, default: &str| if part.is_empty() { default.to_owned() } else { part.to_owned() };
-    let (user, level) = (or(&options.user, "system_u"), or(&options.level, "s0"));
-    let process = format!("{user}:{}:{}:{level}", or(&options.role, "system_r"), or(&options.r#type, "container_t"));
-    Ok(Some((process, format!("{user}:object_r:container_file_t:{level}"))))
+    labels: Option<&SelinuxLabels>,
+) -> Result<(Option<String>, Option<String>)> {
+    let options = context.selinux_options.as_ref();
+    selinux::check(options)?;
+    let Some(labels) = labels else {
+        return match selinux::asks_for_label(options) {
+            true => Err(Error::host(selinux::FIELD, "SELinux is not enabled, or enable_selinux is not set")),
+            false => Ok((None, None)),
+        };
+    };
+    let named = options.is_some_and(|options| !options.r#type.is_empty());
+    let process = (!context.privileged || named).then(|| labels.process.to_string());
+    Ok((process, Some(labels.files.to_string())))
 }
 
 /// Masked and read-only paths: none for privileged containers, else the request's, else the defaults.

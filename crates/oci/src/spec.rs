@@ -32,6 +32,9 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<ContainerSpec> {
     if let Some(maps) = namespaces::sandbox_user_namespace(input.sandbox)? {
         userns::check_user(maps, &user)?;
         userns::fit_terminals(maps, &mut mounted.mounts);
+        if namespaces::sandbox_modes(input.sandbox)?.network == v1::NamespaceMode::Node {
+            userns::bind_sysfs(&mut mounted.mounts);
+        }
     }
     let stop_signal = crate::stop_signal(input.config, input.image)?;
 
@@ -39,7 +42,11 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<ContainerSpec> {
     root.set_path(input.rootfs.to_owned()).set_readonly(Some(context.readonly_rootfs));
     let base = input.handler.base_spec.as_ref();
     let process = process(input, &context, &user)?;
-    let linux = linux(input, &context, &process, mounted.rootfs_propagation)?;
+    let id = |value: &Option<v1::Int64Value>| value.as_ref().and_then(|value| u32::try_from(value.value).ok());
+    let owner = devices::Owner { uid: id(&context.run_as_user), gid: id(&context.run_as_group) };
+    let devices = devices::devices(input, context.privileged, owner)?;
+    mounts::bind_devices(&mut mounted.mounts, &devices.binds);
+    let linux = linux(input, &context, &process, devices, mounted.rootfs_propagation)?;
 
     let mut spec = Spec::default();
     spec.set_version(OCI_VERSION.to_owned())
@@ -91,7 +98,7 @@ fn process(
         .set_no_new_privileges(context.no_new_privs.then_some(true))
         .set_apparmor_profile(security::apparmor(context, input.host)?)
         .set_oom_score_adj(Some(limits::oom_score_adj(score, input.host)?))
-        .set_selinux_label(security::selinux(context, input.host)?.map(|(process, _)| process))
+        .set_selinux_label(security::selinux(context, input.selinux)?.0)
         .set_io_priority(base.and_then(|base| *base.io_priority()))
         .set_scheduler(base.and_then(|base| base.scheduler().clone()))
         .set_exec_cpu_affinity(base.and_then(|base| base.exec_cpu_affinity().clone()));
@@ -112,12 +119,10 @@ fn linux(
     input: &ContainerInput<'_>,
     context: &v1::LinuxContainerSecurityContext,
     process: &Process,
+    devices: devices::Devices,
     rootfs_propagation: Option<String>,
 ) -> Result<Linux> {
     let base = input.handler.base_spec.as_ref().and_then(|base| base.linux().as_ref());
-    let id = |value: &Option<v1::Int64Value>| value.as_ref().and_then(|value| u32::try_from(value.value).ok());
-    let owner = devices::Owner { uid: id(&context.run_as_user), gid: id(&context.run_as_group) };
-    let devices = devices::devices(input, context.privileged, owner)?;
     let mut resources = match input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
         Some(asked) => resources::linux_resources(asked, input.host)?,
         None => LinuxResources::default(),
@@ -150,7 +155,7 @@ fn linux(
         .set_rootfs_propagation(rootfs_propagation)
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(readonly))
-        .set_mount_label(security::selinux(context, input.host)?.map(|(_, mounts)| mounts))
+        .set_mount_label(security::selinux(context, input.selinux)?.1)
         .set_intel_rdt(base.and_then(|base| base.intel_rdt().clone()))
         .set_memory_policy(base.and_then(|base| base.memory_policy().clone()))
         .set_personality(base.and_then(|base| base.personality().clone()))

@@ -87,6 +87,16 @@ pub(crate) fn check_user(maps: IdMaps, user: &ResolvedUser) -> Result<()> {
     }
 }
 
+/// A sysfs shows the devices of a network namespace, and only who owns that may mount one: on the host's network a pod
+/// sees the host's, read-only.
+pub(crate) fn bind_sysfs(mounts: &mut [Mount]) {
+    let sys = mounts.iter_mut().filter(|mount| mount.destination() == Path::new("/sys"));
+    for mount in sys.filter(|mount| mount.typ().as_deref() == Some("sysfs")) {
+        let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"].map(str::to_owned).to_vec();
+        mount.set_typ(Some("bind".to_owned())).set_source(Some("/sys".into())).set_options(Some(options));
+    }
+}
+
 /// Terminals cannot belong to a group that the namespace does not have.
 pub(crate) fn fit_terminals(maps: IdMaps, mounts: &mut [Mount]) {
     let pts = mounts.iter_mut().filter(|mount| mount.destination() == Path::new("/dev/pts"));

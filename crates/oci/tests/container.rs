@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use cricket_cri_api::v1;
 use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompAction, Mount, Spec};
+use cricket_oci::selinux::{Label, SelinuxLabels};
 use cricket_oci::{AnonymousVolume, ImageDefaults, PathKind, exec_process, image_volumes, localhost_seccomp_path};
 use support::{Case, char_device, strings};
 
@@ -202,8 +203,14 @@ fn seccomp_by_request_and_configuration() {
 #[test]
 fn confinement_that_is_asked_for_and_there() {
     let mut case = Case::default();
-    (case.host.apparmor_enabled, case.host.selinux_enabled) = (true, true);
+    case.host.apparmor_enabled = true;
     case.context().apparmor = Some(v1::SecurityProfile { profile_type: 2, localhost_ref: "localhost/mine".into() });
+    let label = |text| Label::parse(text).unwrap();
+    let labels = SelinuxLabels {
+        process: label("system_u:system_r:container_t:s0:c1,c2"),
+        files: label("system_u:object_r:container_file_t:s0:c1,c2"),
+    };
+    case.selinux = Some(labels.clone());
     case.context().selinux_options = Some(v1::SeLinuxOption { level: "s0:c1,c2".into(), ..Default::default() });
     let spec = case.spec().unwrap().spec;
     let process = spec.process().clone().unwrap();
@@ -211,6 +218,17 @@ fn confinement_that_is_asked_for_and_there() {
     assert_eq!(process.selinux_label().as_deref(), Some("system_u:system_r:container_t:s0:c1,c2"));
     let label = spec.linux().as_ref().unwrap().mount_label().clone();
     assert_eq!(label.as_deref(), Some("system_u:object_r:container_file_t:s0:c1,c2"));
+
+    // What a privileged container may is the policy's to say, unless a type is named; its files have a label.
+    let mut privileged = Case { selinux: Some(labels), ..Case::default() };
+    privileged.context().privileged = true;
+    privileged.pod_context().privileged = true;
+    for (kind, want) in [("", None), ("spc_t", Some("system_u:system_r:container_t:s0:c1,c2"))] {
+        privileged.context().selinux_options = Some(v1::SeLinuxOption { r#type: kind.into(), ..Default::default() });
+        let spec = privileged.spec().unwrap().spec;
+        assert_eq!(spec.process().as_ref().unwrap().selinux_label().as_deref(), want);
+        assert!(spec.linux().as_ref().unwrap().mount_label().is_some());
+    }
 
     let mut bare = Case::default();
     bare.context().apparmor = Some(v1::SecurityProfile::default());

@@ -4,8 +4,11 @@
 
 mod support;
 
+use std::path::Path;
+
 use cricket_cri_api::v1;
 use cricket_model::{ErrorKind, IdMaps, IdRange, Kinded};
+use cricket_oci::oci_spec::runtime::LinuxNamespaceType;
 use cricket_oci::{sandbox_sysctls, sandbox_user_namespace, validate_container, validate_sandbox};
 use support::{Case, ids};
 use v1::NamespaceMode::{Container, Node, Pod, Target};
@@ -56,7 +59,16 @@ fn sandboxes() {
     }
     let mut case = pod();
     case.pod_context().namespace_options.as_mut().unwrap().set_network(Node);
-    assert_eq!(validate_sandbox(&case.sandbox).unwrap_err().kind(), ErrorKind::Unimplemented);
+    validate_sandbox(&case.sandbox).unwrap();
+    case.context().namespace_options.as_mut().unwrap().set_network(Node);
+    let spec = case.spec().unwrap().spec;
+    let kinds: Vec<_> = spec.linux().as_ref().unwrap().namespaces().iter().flatten().map(|n| n.typ()).collect();
+    assert!(kinds.contains(&LinuxNamespaceType::User) && kinds.contains(&LinuxNamespaceType::Ipc));
+    assert!(!kinds.contains(&LinuxNamespaceType::Network) && !kinds.contains(&LinuxNamespaceType::Uts));
+    // Nobody but the owner of a network namespace may mount a sysfs of it.
+    let sys = spec.mounts().iter().flatten().find(|m| m.destination() == Path::new("/sys")).unwrap();
+    assert_eq!((sys.typ().as_deref(), sys.source().as_deref()), (Some("bind"), Some(Path::new("/sys"))));
+    assert!(sys.options().iter().flatten().any(|o| o == "rro"));
 }
 
 #[test]
@@ -105,4 +117,31 @@ fn pings_are_not_opened_to_groups_that_there_are_not() {
     let sysctls = sandbox_sysctls(&pod().sandbox).unwrap();
     assert_eq!(sysctls, [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())]);
     assert_eq!(Pod as i32, 0, "the default of a mode");
+}
+
+#[test]
+fn a_device_with_another_path_is_the_hosts_node() {
+    let device = |host: &str, container: &str| v1::Device {
+        host_path: host.into(),
+        container_path: container.into(),
+        permissions: "rw".into(),
+    };
+    for (mut case, bound) in [(Case::default(), false), (pod(), true)] {
+        case.paths.devices.insert("/dev/fuse".into(), vec![support::char_device("/dev/fuse", 10, 229)]);
+        case.config.devices = vec![device("/dev/fuse", "/dev/fuse"), device("/dev/fuse", "/dev/other/fuse")];
+        let spec = case.spec().unwrap().spec;
+        let linux = spec.linux().as_ref().unwrap();
+        let nodes: Vec<_> = linux.devices().iter().flatten().map(|d| d.path().display().to_string()).collect();
+        let mounted: Vec<_> =
+            spec.mounts().iter().flatten().filter(|m| m.destination().ends_with("other/fuse")).collect();
+        match bound {
+            false => assert_eq!((nodes.len(), mounted.len()), (2, 0), "{nodes:?}"),
+            true => {
+                assert_eq!((nodes.as_slice(), mounted.len()), (&["/dev/fuse".to_owned()][..], 1));
+                assert_eq!(mounted[0].source().as_deref(), Some(Path::new("/dev/fuse")));
+            }
+        }
+        let rules = linux.resources().as_ref().unwrap().devices().clone().unwrap();
+        assert!(rules.iter().any(|r| (r.major(), r.minor(), r.allow()) == (Some(10), Some(229), true)));
+    }
 }

@@ -285,6 +285,7 @@ fn command_config(
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         seccomp,
         apparmor_profile: process.apparmor_profile().clone(),
+        selinux_label: process.selinux_label().clone().filter(|label| !label.is_empty()),
         rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
         oom_score_adj: process.oom_score_adj(),
         terminal: process.terminal().unwrap_or(false).then(TerminalSize::default),

@@ -117,7 +117,6 @@ impl Host {
             apparmor_enabled: read("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with('Y')),
             apparmor_default: None,
             mount_attributes: cricket_process::KernelFeatures::probe().mount_setattr,
-            selinux_enabled: Path::new("/sys/fs/selinux/status").exists(),
             hugepage_sizes: hugepage_sizes(),
             hugetlb: hugetlb(hierarchies),
             swap_accounting: swap_accounting(hierarchies),

@@ -35,6 +35,7 @@ mod resources;
 mod restore;
 mod sandbox;
 mod seccomp;
+mod selinux;
 mod shared;
 mod stats;
 mod stream;
@@ -42,6 +43,7 @@ mod view;
 
 pub use cgroups::Cgroups;
 pub use cricket_oci::Hugetlb;
+pub use cricket_oci::selinux::MAX_CATEGORIES;
 pub use error::{Chain, Error, Result};
 pub use exec::ExecOutput;
 pub use host::Host;
@@ -51,6 +53,7 @@ pub use pods::{Pods, Told};
 pub use record::{
     ContainerRecord, ContainerState, Exited, MountedRef, PodRecord, PodResources, Running, SandboxRecord, SandboxState,
 };
+pub use selinux::{OpenError as SelinuxError, Selinux};
 pub use shared::{Event, EventKind, PodsConfig, Shared, now};
 pub use stats::Readers;
 pub use stream::{AttachSession, Attachment, Closed, ExecProcess, ExecSession, Exit, Input, Output, Stdio, Terminal};

@@ -63,6 +63,9 @@ pub struct SandboxRecord {
     pub network: Option<cricket_cni::Attachment>,
     /// PID of the reaper of a shared PID namespace, with its start time in clock ticks since boot.
     pub init: Option<(u32, u64)>,
+    /// Labels of its containers; none without SELinux.
+    #[serde(default)]
+    pub selinux: Option<cricket_oci::selinux::SelinuxLabels>,
     /// Its state.
     pub state: SandboxState,
     /// What UpdatePodSandboxResources said last: overhead and the sum of the containers' resources. Until then they
@@ -246,6 +249,7 @@ mod tests {
             netns: None,
             network: None,
             init: None,
+            selinux: None,
             state: SandboxState::Ready,
             updated: None,
         };

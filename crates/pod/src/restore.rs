@@ -52,6 +52,7 @@ impl Pods {
         }
         let reader = shared.clone();
         let records = blocking("read the pods' records", move || load(&reader)).await?;
+        records.iter().for_each(|r| shared.selinux.reserve(&r.sandbox.id, r.sandbox.selinux.as_ref()));
         let known: HashSet<SandboxId> = records.iter().map(|r| r.sandbox.id.clone()).collect();
         let (half, whole): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| is_half(&shared, record));
         let back = shared.clone();

@@ -87,6 +87,8 @@ pub struct Shared {
     pub cdi: Option<cricket_cdi::Registry>,
     /// Durable records.
     pub store: Store,
+    /// SELinux labels.
+    pub selinux: crate::selinux::Selinux,
     /// What this host permits.
     pub host: Host,
     /// Whether pods can have user namespaces of their own here, or why not.

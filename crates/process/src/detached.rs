@@ -193,6 +193,16 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
     move_mount(tree, "", target, "", flags).doing(|| "attach a mount")
 }
 
+/// Gives the root of a mount an SELinux label; a file system without labels is left as it is.
+pub fn label(tree: impl AsFd, label: &str) -> Result<()> {
+    // No call sets an attribute of a descriptor that is but a place.
+    let name = format!("/proc/self/fd/{}", tree.as_fd().as_raw_fd());
+    match rustix::fs::setxattr(&*name, "security.selinux", label.as_bytes(), rustix::fs::XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        done => done.doing(|| format!("label a mount {label:?}")),
+    }
+}
+
 /// Type of the file system that `fd` is on: one of the magic numbers of linux/magic.h, see statfs(2).
 pub fn file_system(fd: impl AsFd) -> Result<u64> {
     Ok(rustix::fs::fstatfs(fd).doing(|| "look at a file system")?.f_type as u64)

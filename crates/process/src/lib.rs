@@ -4,6 +4,7 @@
 //! Everything works in a process with threads unless it says otherwise, nothing blocks on other processes, and every
 //! descriptor is made close-on-exec. There is no runtime and no state here: static helpers link it.
 
+pub mod attr;
 pub mod caps;
 pub mod detached;
 mod error;
@@ -27,7 +28,6 @@ pub mod signals;
 mod spawn;
 pub mod sysctl;
 pub mod userns;
-pub mod writeback;
 
 pub use error::{Doing, Error, Result};
 pub use features::KernelFeatures;

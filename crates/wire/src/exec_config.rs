@@ -53,6 +53,9 @@ pub struct CommandConfig {
     /// AppArmor profile to enter at execve.
     #[serde(default)]
     pub apparmor_profile: Option<String>,
+    /// SELinux label to enter at execve, and of the session keyring.
+    #[serde(default)]
+    pub selinux_label: Option<String>,
     /// Resource limits; clamped to what the helper may set.
     #[serde(default)]
     pub rlimits: Vec<Rlimit>,

@@ -1,7 +1,8 @@
 //! The images: finding them, and changing their records.
 //!
 //! Every change is written durably first and seen by callers after; `catalog` is locked meanwhile, so that two changes
-//! never start from the same old record.
+//! never start from the same old record. A change that was begun is completed, whoever asked for it and went away: the
+//! thread that writes does it in any case ([`Inner::complete`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,7 +50,17 @@ impl Inner {
 
     /// Records an image whose layers are all in place and on the disk; tags it takes leave their old image. An image
     /// that is known keeps its names, its age and its pin.
-    pub(crate) async fn add_image(&self, id: Digest, mut record: ImageRecord) -> Result<Arc<Image>> {
+    pub(crate) async fn add_image(self: &Arc<Self>, id: Digest, record: ImageRecord) -> Result<Arc<Image>> {
+        // The caller's own lease goes with the caller.
+        let lease = self.state().lease(record.layers.iter().map(|l| &l.diff_id).chain(&record.fixups));
+        let add = |inner: Arc<Self>| async move {
+            let _lease = lease;
+            inner.add(id, record).await
+        };
+        self.complete("record an image", add).await
+    }
+
+    async fn add(&self, id: Digest, mut record: ImageRecord) -> Result<Arc<Image>> {
         let _catalog = self.catalog.lock().await;
         let (known, losers, layers) = {
             let state = self.state();
@@ -118,7 +129,12 @@ impl Inner {
         Ok(image)
     }
 
-    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) async fn remove(self: &Arc<Self>, name: &str) -> Result<()> {
+        let named = name.to_owned();
+        self.complete("remove an image", |inner| async move { inner.forget(&named).await }).await
+    }
+
+    async fn forget(&self, name: &str) -> Result<()> {
         let _catalog = self.catalog.lock().await;
         let Some(Stored { mut record, image, .. }) = self.find(name)? else { return Ok(()) };
         let tag = Reference::parse(name).ok().filter(|r| r.digest().is_none()).map(|r| r.canonical());
@@ -137,7 +153,12 @@ impl Inner {
         Ok(())
     }
 
-    pub(crate) async fn set_pinned(&self, name: &str, pinned: bool) -> Result<()> {
+    pub(crate) async fn set_pinned(self: &Arc<Self>, name: &str, pinned: bool) -> Result<()> {
+        let named = name.to_owned();
+        self.complete("pin an image", move |inner| async move { inner.pin(&named, pinned).await }).await
+    }
+
+    async fn pin(&self, name: &str, pinned: bool) -> Result<()> {
         let _catalog = self.catalog.lock().await;
         let found = self.find(name)?.ok_or_else(|| Error::ImageNotFound { name: name.to_owned() })?;
         let Stored { mut record, image, .. } = found;

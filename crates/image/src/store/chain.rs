@@ -27,10 +27,16 @@ use crate::{Error, Result};
 impl Inner {
     /// Makes the corrections that this chain of layers needs, and answers the chain IDs that have some. The caller
     /// holds a lease on layers and chain IDs.
-    pub(crate) async fn ensure_chain(&self, diff_ids: &[Digest]) -> Result<BTreeSet<Digest>> {
+    pub(crate) async fn ensure_chain(self: &Arc<Self>, diff_ids: &[Digest]) -> Result<BTreeSet<Digest>> {
         let (dirs, diff_ids) = (self.dirs.clone(), diff_ids.to_vec());
-        let _catalog = self.catalog.lock().await;
-        blocking("correct the chain of layers", move || build(&dirs, &diff_ids)).await
+        // Two that build the same chain would be in each other's way: the lock is held until this one is done.
+        let lease = self.state().lease(diff_ids.iter().chain(&chain_ids(&diff_ids)));
+        let correct = |inner: Arc<Self>| async move {
+            let _lease = lease;
+            let _catalog = inner.catalog.lock().await;
+            blocking("correct the chain of layers", move || build(&dirs, &diff_ids)).await
+        };
+        self.complete("correct the chain of layers", correct).await
     }
 }
 

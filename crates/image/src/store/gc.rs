@@ -39,6 +39,7 @@ pub(crate) async fn open(config: ImageStoreConfig, records: Store) -> Result<Arc
     let inner = Arc::new(Inner {
         registry: Registry::new(config.registry.clone()),
         slots: Arc::new(Semaphore::new(config.max_parallel_layers.max(1))),
+        parked: Arc::new(super::parked::Parked::new(config.keep_unfinished)),
         config,
         records,
         dirs,

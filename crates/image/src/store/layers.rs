@@ -7,8 +7,10 @@ use std::time::Instant;
 use cricket_model::Digest;
 use cricket_process::fault::point;
 use futures_util::future::try_join_all;
+use tokio::task::JoinHandle;
 
 use super::dirs::{Staged, delete_later};
+use super::parked::{Moving, Transfer};
 use super::record::{LayerRecord, LayerRef};
 use super::state::Layer;
 use super::{Inner, blocking};
@@ -67,32 +69,48 @@ impl Inner {
     }
 
     async fn fetch_and_publish(self: Arc<Self>, layer: LayerRef, origin: Origin, replace: bool) -> Result<()> {
-        let ended = || Error::Ended { what: format!("layer {}", layer.blob) };
-        let _slot = self.slots.clone().acquire_owned().await.map_err(|_| ended())?;
+        let what = format!("layer {}", layer.blob);
+        let slot = self.slots.clone().acquire_owned().await.map_err(|_| Error::Ended { what: what.clone() })?;
         // Another download of it may have ended since the caller looked.
         if !replace && self.has_layer(&layer) {
             return Ok(());
         }
-        let staging = self.dirs.staging();
-        let unpacked: Finished = match &origin {
-            Origin::Registry(source) => self.download(&layer, source, staging).await?,
+        let unpacking = match &origin {
+            Origin::Registry(source) => self.download(&layer, source).await?,
             Origin::Files(file_of) => {
                 let path = file_of(&layer).ok_or_else(|| Error::LayerLost {
                     layer: layer.diff_id.clone(),
                     detail: "the archive does not have it".to_owned(),
                 })?;
-                let expected = expected(&layer);
-                blocking("unpack", move || {
+                let (staging, expected) = (self.dirs.staging(), expected(&layer));
+                tokio::task::spawn_blocking(move || {
                     let file = std::fs::File::open(&path).map_err(|e| Error::io("open", &path, e))?;
                     unpack_into(file, staging, &expected)
                 })
-                .await?
             }
         };
-        self.publish(unpacked, replace).await
+        // All of it is here: the rest is done also for nobody, and the next who asks finds it.
+        let publish = |inner: Arc<Self>| async move {
+            let _slot = slot;
+            let unpacked = match unpacking.await {
+                Ok(unpacked) => unpacked,
+                Err(e) => Err(Error::Ended { what: format!("layer {}: {e}", layer.blob) }),
+            };
+            let done = match unpacked {
+                Ok(unpacked) => inner.publish(unpacked, replace).await,
+                Err(e) => Err(e),
+            };
+            if matches!(done, Err(Error::NoSpace { .. })) {
+                inner.parked.clear();
+            }
+            done
+        };
+        self.complete(&what, publish).await
     }
 
-    async fn download(&self, layer: &LayerRef, source: &Source, staging: PathBuf) -> Result<Finished> {
+    /// Sends a layer's bytes, or those that are missing of it, to a thread that unpacks them; answers that thread when it
+    /// has all of them, or none will come.
+    async fn download(&self, layer: &LayerRef, source: &Source) -> Result<JoinHandle<Result<Finished>>> {
         let descriptor = LayerDescriptor {
             digest: layer.blob.clone(),
             size: layer.size,
@@ -101,28 +119,31 @@ impl Inner {
             compression: Compression::None,
             diff_id: layer.diff_id.clone(),
         };
-        let mut stream = self.registry.fetch_blob(source, &descriptor, 0).await?;
-        let (sender, feed) = unpack::feed();
-        let expected = expected(layer);
-        let unpacking = tokio::task::spawn_blocking(move || unpack_into(feed, staging, &expected));
+        let begin = || {
+            let (sender, feed) = unpack::feed();
+            let (staging, expected) = (self.dirs.staging(), expected(layer));
+            let unpacking = tokio::task::spawn_blocking(move || unpack_into(feed, staging, &expected));
+            Transfer { sender, unpacking, offset: 0 }
+        };
+        let mut moving = Moving::new(&self.parked, (layer.blob.clone(), layer.diff_id.clone()), begin);
+        let mut stream = self.registry.fetch_blob(source, &descriptor, moving.offset()).await?;
         loop {
-            let (message, last) = match stream.chunk().await {
-                Ok(Some(bytes)) => (Some(Ok(bytes)), false),
-                Ok(None) => (None, true),
-                Err(e) => (Some(Err(e.into())), true),
+            let (came, last) = match stream.chunk().await {
+                Ok(Some(bytes)) => (Ok(bytes), false),
+                Ok(None) => break,
+                Err(e) => (Err(e.into()), true),
             };
-            // Nobody receives any more: unpacking failed and says why.
-            if sender.send(message).await.is_err() || last {
+            if !moving.send(came).await || last {
                 break;
             }
             point("layer.bytes");
         }
-        drop(sender);
-        unpacking.await.map_err(|e| Error::Ended { what: format!("layer {}: {e}", layer.blob) })?
+        moving.arrived().await.ok_or_else(|| Error::Ended { what: format!("layer {}", layer.blob) })
     }
 
     /// Renames an unpacked layer into its place. It counts for others at once; it is recorded, and thereby durable,
-    /// with the first image that needs it.
+    /// with the first image that needs it. To be run to its end ([`Inner::complete`]): the directory would be there and
+    /// not known.
     async fn publish(&self, (unpacked, staged): Finished, replace: bool) -> Result<()> {
         let _catalog = self.catalog.lock().await;
         let diff_id = unpacked.diff_id.clone();
@@ -175,7 +196,7 @@ fn layer_record(meta: &LayerMeta) -> LayerRecord {
 }
 
 /// A layer in staging, and what was found out about it.
-type Finished = (Unpacked, Staged);
+pub(crate) type Finished = (Unpacked, Staged);
 
 /// Unpacks into a fresh directory, which is deleted if that fails.
 fn unpack_into(blob: impl std::io::Read, staging: PathBuf, expected: &Expected) -> Result<Finished> {

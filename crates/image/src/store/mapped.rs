@@ -88,7 +88,7 @@ pub(crate) fn probe(scratch: &Path, lower: &Path) -> Result<Layers> {
     let range = cricket_model::IdRange { inside: 0, outside: 1 << 16, length: 1 << 16 };
     let maps = IdMaps { users: range, groups: range };
     let lowers = [lower.to_owned()];
-    let overlay = Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) };
+    let overlay = Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }), label: None };
     let tried = |layers| {
         mount_at(&overlay, &target, maps, layers)?;
         unmount_all(&target)?;

@@ -3,6 +3,7 @@
 mod archive;
 mod catalog;
 mod chain;
+mod complete;
 mod dirs;
 mod flight;
 mod gc;
@@ -11,6 +12,7 @@ mod layers;
 mod mapped;
 mod mounted;
 mod overlay;
+mod parked;
 mod pull;
 mod record;
 mod rootfs;
@@ -82,7 +84,9 @@ pub(crate) struct Inner {
     /// Layers being fetched and unpacked.
     slots: Arc<Semaphore>,
     pulls: flight::Flights<pull::Key, Arc<Image>>,
-    fetches: flight::Flights<(Digest, Digest), ()>,
+    fetches: flight::Flights<parked::Key, ()>,
+    /// Layers that were cancelled half-way.
+    parked: Arc<parked::Parked>,
     /// Something may have become unreferenced.
     collect: Arc<Notify>,
     /// How root file systems with mapped IDs are mounted here, once that was tried.
@@ -113,7 +117,8 @@ impl ImageStore {
     }
 
     /// Pulls an image. Concurrent pulls of one image or layer share one download; when the last
-    /// who waits drops the future, the transfer ends and finished layers are kept for a while.
+    /// who waits drops the future, the transfer ends; finished layers are kept for a while, and those under way for a
+    /// minute, to be gone on with.
     ///
     /// # Errors
     /// Of the registry, the archive or the disk; its kind says which.
@@ -193,12 +198,13 @@ impl ImageStore {
     }
 
     /// Mounts the container's root filesystem at `target`, which is made if it is missing.
-    /// Mounting again uses fresh writable directories: what an earlier mount wrote is gone.
+    /// Mounting again uses fresh writable directories: what an earlier mount wrote is gone. `label`: the SELinux label
+    /// of every file in it.
     ///
     /// # Errors
     /// [`Error::NoRootfs`] before `create_rootfs`; what the kernel says.
-    pub async fn mount_rootfs(&self, container: &ContainerId, target: &Path) -> Result<()> {
-        self.0.mount_rootfs(container, target).await
+    pub async fn mount_rootfs(&self, container: &ContainerId, target: &Path, label: Option<&str>) -> Result<()> {
+        self.0.mount_rootfs(container, target, label).await
     }
 
     /// Unmounts (detached when busy), forgets and deletes the container's root filesystem.
@@ -211,7 +217,8 @@ impl ImageStore {
     }
 
     /// Mounts `image` read-only at `target`, which is made if it is missing, for a container that has a root filesystem
-    /// here: its layers stay while the container does. `maps`: as [`ImageStore::create_rootfs`]. The caller unmounts
+    /// here: its layers stay while the container does. `maps`, `label`: as [`ImageStore::create_rootfs`] and
+    /// [`ImageStore::mount_rootfs`]. The caller unmounts
     /// it ([`ImageStore::unmount_image`]) before [`ImageStore::remove_rootfs`].
     ///
     /// # Errors
@@ -222,8 +229,9 @@ impl ImageStore {
         image: &Image,
         target: &Path,
         maps: Option<IdMaps>,
+        label: Option<&str>,
     ) -> Result<()> {
-        self.0.mount_image(container, image, target, maps).await
+        self.0.mount_image(container, image, target, maps, label).await
     }
 
     /// Unmounts what [`ImageStore::mount_image`] mounted (detached when busy). Idempotent.

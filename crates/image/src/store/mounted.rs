@@ -29,6 +29,7 @@ impl Inner {
         image: &Image,
         target: &Path,
         maps: Option<IdMaps>,
+        label: Option<&str>,
     ) -> Result<()> {
         let _lease = self.lease_image(image);
         let record = Arc::new(RootfsRecord { maps, ..self.have(image).await? });
@@ -43,7 +44,7 @@ impl Inner {
             Some(maps) => Some((maps, self.mapping().await?)),
             None => None,
         };
-        let (dirs, target) = (self.dirs.clone(), target.to_owned());
+        let (dirs, target, label) = (self.dirs.clone(), target.to_owned(), label.map(str::to_owned));
         let note = dirs.container(container).join(format!("image-{number}.json"));
         blocking("mount an image", move || {
             std::fs::create_dir_all(&target).map_err(|e| Error::io("make", &target, e))?;
@@ -58,7 +59,7 @@ impl Inner {
             }
             // Without an upper directory overlayfs wants two; the lowest one of them gives nothing.
             lowers.push(empty);
-            let overlay = Overlay { lowers: &lowers, upper: None };
+            let overlay = Overlay { lowers: &lowers, upper: None, label: label.as_deref() };
             match mapping {
                 Some((maps, layers)) => mapped::mount_at(&overlay, &target, maps, layers),
                 None => overlay::mount_at(&overlay, &target, Way::Best),

@@ -27,6 +27,8 @@ pub(crate) struct Overlay<'a> {
     pub(crate) lowers: &'a [PathBuf],
     /// Where writes go; read-only without one, and then of two lower directories at least.
     pub(crate) upper: Option<Upper<'a>>,
+    /// The SELinux label of every file in it.
+    pub(crate) label: Option<&'a str>,
 }
 
 /// The directories of a writable overlay.
@@ -84,6 +86,9 @@ fn modern(overlay: &Overlay<'_>, target: &Path) -> rustix::io::Result<()> {
     for (key, value) in OPTIONS {
         fsconfig_set_string(&fs, key, value)?;
     }
+    if let Some(label) = overlay.label {
+        fsconfig_set_string(&fs, "context", label)?;
+    }
     let attributes = match overlay.upper {
         Some(_) => {
             fsconfig_set_flag(&fs, "volatile")?;
@@ -114,6 +119,10 @@ fn classic(overlay: &Overlay<'_>, target: &Path) -> Result<()> {
     }
     for (key, value) in OPTIONS {
         options.push_str(&format!(",{key}={value}"));
+    }
+    if let Some(label) = overlay.label {
+        // Quoted for its commas.
+        options.push_str(&format!(",context=\"{label}\""));
     }
     if options.len() >= 4096 {
         let what = format!("overlay at {} of {} layers", target.display(), lowers.len());

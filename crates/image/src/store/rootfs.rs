@@ -178,7 +178,7 @@ impl Inner {
         Ok(RootfsRecord { image: image.id.clone(), layers, chains, lowers, root, maps: None })
     }
 
-    pub(crate) async fn mount_rootfs(&self, container: &ContainerId, target: &Path) -> Result<()> {
+    pub(crate) async fn mount_rootfs(&self, container: &ContainerId, target: &Path, label: Option<&str>) -> Result<()> {
         let found = self.state().containers.get(container).map(|c| c.record.clone());
         let record = found.ok_or_else(|| Error::NoRootfs { container: container.clone() })?;
         let mapping = match record.maps {
@@ -186,12 +186,14 @@ impl Inner {
             None => None,
         };
         let (dirs, container, target) = (self.dirs.clone(), container.clone(), target.to_owned());
+        let label = label.map(str::to_owned);
         let used = blocking("mount a root filesystem", move || {
             std::fs::create_dir_all(&target).map_err(|e| Error::io("make", &target, e))?;
             let (pair, used) = fresh_pair(&dirs, &container, &record)?;
             let lowers: Vec<PathBuf> = record.lowers.iter().map(|l| dirs.base.join(l)).collect();
             let (upper, work) = (pair.join("upper"), pair.join("work"));
-            let overlay = Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) };
+            let overlay =
+                Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }), label: label.as_deref() };
             match mapping {
                 Some((maps, layers)) => mapped::mount_at(&overlay, &target, maps, layers)?,
                 None => overlay::mount_at(&overlay, &target, Way::Best)?,

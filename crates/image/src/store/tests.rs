@@ -21,8 +21,12 @@ fn classic_mounts_of_200_layers_fit_in_a_page() {
     for way in [Way::Classic, Way::Best] {
         let name = |what| format!("{what}-{way:?}");
         let (upper, work, target) = (make(name("upper")), make(name("work")), make(name("target:,\\")));
-        mount_at(&Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) }, &target, way)
-            .unwrap();
+        mount_at(
+            &Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }), label: None },
+            &target,
+            way,
+        )
+        .unwrap();
         let count = std::fs::read_dir(&target).unwrap().count();
         let order = std::fs::read_to_string(target.join("order"));
         unmount_all(&target).unwrap();
@@ -53,7 +57,7 @@ fn layers_are_mapped_either_way() {
             std::fs::create_dir(made).unwrap();
         }
         mapped::mount_at(
-            &Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }) },
+            &Overlay { lowers: &lowers, upper: Some(Upper { upper: &upper, work: &work }), label: None },
             &target,
             maps,
             layers,

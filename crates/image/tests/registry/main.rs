@@ -7,5 +7,6 @@ mod blobs;
 mod content;
 mod documents;
 mod endpoints;
+mod proxies;
 mod server;
 mod tls;

@@ -98,6 +98,10 @@ struct Content {
     blobs: HashMap<Digest, Vec<u8>>,
     asked: HashMap<String, usize>,
     held: Vec<Digest>,
+    /// Blobs of which only so many bytes are sent until the release.
+    slow: HashMap<Digest, usize>,
+    /// Where ranges that were asked for began.
+    ranges: Vec<usize>,
 }
 
 /// The registry; ends with the test.
@@ -141,8 +145,21 @@ impl Registry {
         self.content.0.lock().unwrap().held.push(digest.clone());
     }
 
+    /// Sends the first `length` bytes of this blob, and the rest after `release`.
+    pub(crate) fn hold_after(&self, digest: &Digest, length: usize) {
+        self.content.0.lock().unwrap().slow.insert(digest.clone(), length);
+    }
+
+    /// Where the parts of blobs began that were asked for, as one asks for the rest of something.
+    pub(crate) fn ranges(&self) -> Vec<usize> {
+        self.content.0.lock().unwrap().ranges.clone()
+    }
+
     pub(crate) fn release(&self) {
-        self.content.0.lock().unwrap().held.clear();
+        let mut content = self.content.0.lock().unwrap();
+        content.held.clear();
+        content.slow.clear();
+        drop(content);
         self.content.1.notify_all();
     }
 
@@ -177,8 +194,12 @@ impl Registry {
         }
         let mut words = line.split_whitespace();
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
-        let mut header = String::new();
+        let (mut header, mut from) = (String::new(), None);
         while reader.read_line(&mut header).is_ok_and(|n| n > 2) {
+            let lower = header.to_lowercase();
+            let range =
+                lower.strip_prefix("range: bytes=").and_then(|r| r.trim().strip_suffix('-')?.parse::<usize>().ok());
+            from = from.or(range);
             header.clear();
         }
         let path = target.split('?').next().unwrap_or_default();
@@ -190,14 +211,30 @@ impl Registry {
         };
         let digest = sha(&body);
         let mut out = stream;
+        let (status, part, range) = match from.filter(|from| *from < body.len()) {
+            None => (status, &body[..], String::new()),
+            Some(from) => {
+                self.content.0.lock().unwrap().ranges.push(from);
+                let range = format!("Content-Range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len());
+                ("206 Partial Content", &body[from..], range)
+            }
+        };
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nDocker-Content-Digest: {digest}\r\nConnection: close\r\n\r\n",
-            body.len()
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{range}Docker-Content-Digest: {digest}\r\nConnection: close\r\n\r\n",
+            part.len()
         );
         let _ = out.write_all(head.as_bytes());
-        if method == "GET" {
-            let _ = out.write_all(&body);
+        if method != "GET" {
+            return;
         }
+        let first = self.content.0.lock().unwrap().slow.get(&digest).copied().unwrap_or(part.len()).min(part.len());
+        let _ = out.write_all(&part[..first]);
+        let mut content = self.content.0.lock().unwrap();
+        while content.slow.contains_key(&digest) {
+            content = self.content.1.wait(content).unwrap();
+        }
+        drop(content);
+        let _ = out.write_all(&part[first..]);
     }
 
     fn lookup(&self, method: &str, what: &str) -> Option<(&'static str, Vec<u8>)> {

@@ -100,7 +100,11 @@ fn new(file_system: &FileSystem) -> cricket_process::Result<OwnedFd> {
     let made = detached::make(&file_system.kind, &file_system.source, options, file_system.flags);
     let host = match (&file_system.instead, &made) {
         (Some(host), Err(e)) if e.errno() == Some(libc::EPERM) => host,
-        _ => return made,
+        _ => {
+            let made = made?;
+            file_system.label.iter().try_for_each(|label| detached::label(&made, label))?;
+            return Ok(made);
+        }
     };
     let tree = detached::clone_at(detached::open_place(host)?, true)?;
     let change = Change { set: file_system.flags, propagation: Some(Propagation::Private), ..Default::default() };

@@ -47,6 +47,8 @@ pub(super) struct FileSystem {
     pub(super) source: String,
     pub(super) data: Vec<(String, Option<String>)>,
     pub(super) flags: Flags,
+    /// The SELinux label of its root, where the file system belongs to a namespace and takes no option for it.
+    pub(super) label: Option<String>,
     /// What of the host's is shown to a user namespace that may not make it, because it belongs to a namespace of the
     /// host's.
     pub(super) instead: Option<PathBuf>,
@@ -81,7 +83,7 @@ impl Sources<'_> {
             return Err(Error::content(format!("the mount at {} has no type", target.display())));
         }
         let mut data = options.data.clone();
-        let unlabelled = ["proc", "sysfs", "cgroup2"].contains(&kind);
+        let unlabelled = ["proc", "sysfs", "cgroup2", "mqueue"].contains(&kind);
         data.extend(self.label.filter(|_| !unlabelled).map(|label| ("context".to_owned(), Some(label.to_owned()))));
         let source = mount.source().as_ref().and_then(|s| s.to_str()).unwrap_or(kind).to_owned();
         let instead = match kind {
@@ -91,7 +93,8 @@ impl Sources<'_> {
             _ => None,
         };
         let flags = options.flags();
-        let what = What::New(FileSystem { kind: kind.to_owned(), source, data, flags, instead });
+        let label = self.label.filter(|_| kind == "mqueue").map(str::to_owned);
+        let what = What::New(FileSystem { kind: kind.to_owned(), source, data, flags, label, instead });
         Ok(Mount { target, what, propagation })
     }
 

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 
 use cricket_process::rlimits::{self, Limits};
 use cricket_process::seccomp::Program;
-use cricket_process::{identity, oom, signals};
+use cricket_process::{identity, keyring, oom, signals};
 use cricket_wire::launch_config::YoukiConfig;
 use libcontainer::oci_spec::runtime::{LinuxPersonality, Process as SpecProcess, Spec};
 use rustix::fs::{FileType, Mode, Uid, fchown, fstat};
 
-use super::lsm::{self, Labels};
+use super::lsm::Labels;
 use super::privileges::{self, CapSets};
 use super::spaces::User;
 use super::{command, cwd, schedule};
@@ -115,7 +115,7 @@ impl Process {
             oom::set(&mut file, score).map_err(|e| Error::host(e.to_line()))?;
         }
         self.scheduling.apply()?;
-        lsm::new_keyring(self.selinux.as_deref())?;
+        keyring::new_session(self.selinux.as_deref()).map_err(|e| Error::host(e.to_line()))?;
         self.own_pipes(user)
     }
 

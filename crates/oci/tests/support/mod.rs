@@ -62,6 +62,7 @@ pub struct Case {
     pub host: HostFacts,
     pub handler: SpecOptions,
     pub localhost_seccomp: Option<Vec<u8>>,
+    pub selinux: Option<cricket_oci::selinux::SelinuxLabels>,
     pub paths: FakePaths,
 }
 
@@ -145,6 +146,7 @@ impl Default for Case {
             },
             handler: SpecOptions::default(),
             localhost_seccomp: None,
+            selinux: None,
             paths: FakePaths::default(),
         }
     }
@@ -204,6 +206,7 @@ impl Case {
             host: &self.host,
             handler: &self.handler,
             localhost_seccomp: self.localhost_seccomp.as_deref(),
+            selinux: self.selinux.as_ref(),
             mounts: &self.paths,
         })
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cricket_cri_api::v1;
 use cricket_image::Image;
 use cricket_model::{ContainerId, ErrorKind};
+use cricket_oci::selinux::SelinuxLabels;
 use cricket_oci::{AnonymousVolume, ContainerInput, ContainerSpec, ImageDefaults, NamespacePaths, SpecOptions};
 use cricket_process::fault::point;
 
@@ -71,6 +72,11 @@ impl Driver {
         self.require_ready()?;
         self.check_target(&config)?;
         let image = self.image(&config)?;
+        let sandbox_record = &self.record.sandbox;
+        let selinux = self.shared.selinux.of_container(&sandbox_record.id, sandbox_record.selinux.as_ref(), &config)?;
+        if selinux.is_some() {
+            crate::selinux::check_volumes(&config)?;
+        }
         let parent = self.shared.cgroups.parent(&self.record.sandbox.config.0);
         let defaults = image_defaults(&image);
         let volumes = self.volumes(id, &config, &defaults)?;
@@ -105,6 +111,7 @@ impl Driver {
             rootfs: bundle.join("rootfs"),
             volumes,
             images,
+            selinux,
             places: BTreeMap::new(),
             bundle,
             container: record.clone(),
@@ -221,7 +228,9 @@ async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
     .await?;
     let maps = crate::sandbox::user_namespace(&input.record.config.0)?;
     store.create_rootfs(&id, &image, maps).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
-    store.mount_rootfs(&id, &rootfs).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
+    let label = input.selinux.as_ref().map(|labels| labels.files.to_string());
+    let label = label.as_deref();
+    store.mount_rootfs(&id, &rootfs, label).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
     point("container.mounted");
     for volume in &input.volumes {
         let directory = volume.source.clone();
@@ -232,7 +241,7 @@ async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
             .await
             .map_err(|e| Error::from_kinded(format_args!("fill volume {}", volume.destination.display()), &e))?;
     }
-    input.places = images::mount(&store, &id, &input.bundle, &input.images, maps).await?;
+    input.places = images::mount(&store, &id, &input.bundle, &input.images, maps, label).await?;
     let (mut spec, input) = blocking("make the specification", move || Ok((make_spec(&input)?, input))).await?;
     let nri = &input.shared.nri;
     let handlers = &input.shared.handlers;
@@ -274,6 +283,7 @@ struct SpecInput {
     rootfs: PathBuf,
     volumes: Vec<AnonymousVolume>,
     images: images::Wanted,
+    selinux: Option<SelinuxLabels>,
     /// Where they are, once they are mounted.
     places: BTreeMap<usize, PathBuf>,
     bundle: PathBuf,
@@ -320,6 +330,7 @@ fn make_spec(input: &SpecInput) -> Result<ContainerSpec> {
         files: sandbox_files(&pod_dir, &input.sandbox),
         volumes: input.volumes.clone(),
         images: input.places.clone(),
+        selinux: input.selinux.as_ref(),
         namespaces: placeholders(&input.record),
         cgroups_path: input.cgroup.clone(),
         host_name: &shared.host.name,

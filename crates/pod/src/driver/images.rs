@@ -38,13 +38,14 @@ pub(super) fn facts(wanted: &Wanted) -> Vec<MountedRef> {
     wanted.iter().map(one).collect()
 }
 
-/// Mounts them, and says where what is asked of each is, by the index of its mount.
+/// Mounts them with an SELinux label, and says where what is asked of each is, by the index of its mount.
 pub(super) async fn mount(
     images: &ImageStore,
     id: &ContainerId,
     bundle: &Path,
     wanted: &Wanted,
     maps: Option<IdMaps>,
+    label: Option<&str>,
 ) -> Result<BTreeMap<usize, PathBuf>> {
     let mut places = BTreeMap::new();
     for (mount, image) in wanted {
@@ -56,7 +57,7 @@ pub(super) async fn mount(
         })
         .await?;
         let what = || format!("mount the image of mounts[{}]", mount.index);
-        images.mount_image(id, image, &target, maps).await.map_err(|e| Error::from_kinded(what(), &e))?;
+        images.mount_image(id, image, &target, maps, label).await.map_err(|e| Error::from_kinded(what(), &e))?;
         let mount = mount.clone();
         places.insert(mount.index, blocking("find a sub-path", move || inside(&target, &mount)).await?);
     }

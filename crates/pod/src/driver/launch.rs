@@ -79,12 +79,17 @@ impl Launch {
     async fn prepare(&self) -> Result<(Resources, Spec)> {
         let (shared, dir, record, joined) =
             (self.shared.clone(), self.bundle.clone(), self.record.clone(), self.joined.clone());
+        let sandbox = self.sandbox.clone();
         blocking("prepare the start", move || {
             make_dirs(&record.make_dirs)?;
             let mut spec = bundle::read(&dir)?;
             bundle::join(&mut spec, &joined)?;
             bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
             bundle::write(&dir, &spec)?;
+            if let Some(label) = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()) {
+                let files = crate::selinux::files_of(&shared, &sandbox, &record);
+                files.iter().try_for_each(|path| crate::selinux::relabel(path, label))?;
+            }
             let mut limits = resources::limits(&record.resources.0, &shared.host.facts)?;
             resources::add_others(&spec, &mut limits);
             Ok((limits, spec))

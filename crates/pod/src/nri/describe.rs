@@ -154,6 +154,7 @@ mod tests {
             netns: Some("/run/netns/x".into()),
             network: None,
             init: Some((7, 1)),
+            selinux: None,
             state: crate::record::SandboxState::Ready,
             updated: None,
         };

@@ -42,6 +42,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
     if netns.is_some() {
         shared.cni.ready_for(&handler).map_err(|e| Error::new(ErrorKind::Unavailable, e))?;
     }
+    let selinux = shared.selinux.of_pod(&id, &config)?;
     let record = PodRecord {
         sandbox: SandboxRecord {
             id,
@@ -52,6 +53,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
             netns,
             network: None,
             init: None,
+            selinux,
             state: SandboxState::Creating,
             updated: None,
         },
@@ -62,6 +64,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
         blocking("record the pod", move || {
             begin(&shared, &record).inspect_err(|_| {
                 // Without an intent there is nothing else to take back.
+                shared.selinux.release(&record.sandbox.id);
                 let _ = teardown::remove_dir(&shared.pod_dir(&record.sandbox.id));
             })
         })

@@ -88,6 +88,7 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
         .await,
     );
     failures.result()?;
+    shared.selinux.release(id);
     shared.readers.forget(&shared.cgroups.parent(&record.sandbox.config.0));
     point("sandbox.removed");
     let mut batch = Batch::new();

@@ -33,7 +33,7 @@ pub(super) async fn handle(service: &Service, request: v1::StatusRequest) -> Res
         runtime_handlers: handlers.collect(),
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: users,
             // Of the bind mounts' own; an option that is none is refused.
             mount_options: true,
         }),

@@ -17,6 +17,7 @@ mod nri;
 mod plugins;
 mod resources;
 mod security;
+mod selinux;
 mod stats;
 mod status;
 mod stop;

@@ -213,12 +213,97 @@ async fn what_contradicts_itself_is_refused() -> Result<()> {
     let mut privileged = of_pod(&scene.node, "userns-privileged");
     pod_security(&mut privileged).privileged = true;
     assert_eq!(code(scene.cri.run_pod(&privileged).await, "privileged"), Code::InvalidArgument);
-    let host = cri::host_network(of_pod(&scene.node, "userns-host"));
-    assert_eq!(code(scene.cri.run_pod(&host).await, "the host's network"), Code::Unimplemented);
     let status = scene.cri.runtime().status(v1::StatusRequest::default()).await?.into_inner();
-    assert!(status.features.is_some_and(|f| !f.user_namespaces_host_network), "refused, so not advertised");
     let able = |name: &str| status.runtime_handlers.iter().find(|h| h.name == name).and_then(|h| h.features);
     assert!(["", "youki"].into_iter().all(|name| able(name).is_some_and(|f| f.user_namespaces)), "{status:?}");
+    scene.end().await
+}
+
+#[tokio::test]
+async fn the_hosts_network_with_users_of_its_own() -> Result<()> {
+    let node = node().await?;
+    let pod = cri::host_network(of_pod(&node, "userns-host"));
+    let scene = Scene::with(node, pod).await?;
+    let status = scene.cri.runtime().status(v1::StatusRequest::default()).await?.into_inner();
+    assert!(status.features.is_some_and(|f| f.user_namespaces_host_network), "as it is shown here");
+    let main = scene.run(&with_users(idle("main"))).await?;
+    assert_eq!(ids(scene.pid(&main).await?)?, (ROOT, ROOT));
+    // Network and host name are the host's; the users and all else are the pod's.
+    let own = |kind: &str| -> Result<String> {
+        Ok(std::fs::read_link(format!("/proc/self/ns/{kind}"))?.display().to_string())
+    };
+    let seen = scene.sh(&main, "for n in net uts user ipc; do readlink /proc/self/ns/$n; done").await?;
+    let seen: Vec<&str> = seen.lines().collect();
+    assert_eq!((seen[0], seen[1]), (&*own("net")?, &*own("uts")?));
+    assert!(seen[2] != own("user")? && seen[3] != own("ipc")?, "{seen:?}");
+    // It sees the host's devices, and nothing of the host's can be changed by it.
+    let names = |path: &str| -> Result<Vec<String>> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(path)?.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        Ok(names)
+    };
+    assert!(scene.sh(&main, "ls /sys/class/net").await?.contains("lo"));
+    assert_eq!(names(&format!("/proc/{}/root/sys/class/net", scene.pid(&main).await?))?, names("/sys/class/net")?);
+    let refused = [
+        "mkdir /sys/fs/cgroup/x",
+        "mount -t sysfs none /mnt",
+        "ip link add veth-x type dummy",
+        "mount -o remount,rw /sys",
+        "echo 1 > /proc/sys/net/ipv4/ip_forward",
+    ];
+    for script in refused {
+        assert_ne!(scene.cri.exec(&main, &["sh", "-c", script], 5).await?.exit_code, 0, "{script}");
+    }
+    assert!(scene.sh(&main, "grep ' /sys ' /proc/mounts").await?.contains(" ro,"));
+    // Its servers are the host's.
+    let mut server = with_users(shell("server", "echo hello | nc -l -p 18471"));
+    security(&mut server).run_as_user = Some(v1::Int64Value { value: 1000 });
+    let server = scene.run(&server).await?;
+    let said = scene
+        .sh(&main, "for i in $(seq 50); do nc 127.0.0.1 18471 </dev/null && exit; sleep 0.1; done; exit 1")
+        .await?;
+    assert_eq!(said, "hello");
+    scene.cri.wait_exit(&server, SOON).await?;
+    // A shared PID namespace goes with it as well, and what is executed in a terminal.
+    let mut other = of_pod(&scene.node, "userns-host-shared");
+    pod_security(&mut other).namespace_options.get_or_insert_default().set_pid(v1::NamespaceMode::Pod);
+    let other = Scene::with(scene.node.clone(), cri::host_network(other)).await?;
+    let mut config = with_users(idle("main"));
+    security(&mut config).namespace_options.get_or_insert_default().set_pid(v1::NamespaceMode::Pod);
+    let main = other.run(&config).await?;
+    assert_eq!(other.sh(&main, "awk '/^Uid:/ {print $3}' /proc/1/status").await?, "65535");
+    other.end().await?;
+    scene.end().await
+}
+
+#[tokio::test]
+async fn devices_and_terminals_are_the_pods() -> Result<()> {
+    let scene = scene("userns-devices").await?;
+    let mut config = with_users(idle("main"));
+    let device = |host: &str, container: &str| v1::Device {
+        host_path: host.to_owned(),
+        container_path: container.to_owned(),
+        permissions: "rwm".to_owned(),
+    };
+    config.devices = vec![device("/dev/zero", "/dev/zero"), device("/dev/full", "/dev/sub/other")];
+    security(&mut config).run_as_user = Some(v1::Int64Value { value: 1000 });
+    security(&mut config).run_as_group = Some(v1::Int64Value { value: 1000 });
+    let main = scene.run(&config).await?;
+    assert_eq!(scene.sh(&main, "head -c 3 /dev/zero | wc -c; head -c 2 /dev/urandom | wc -c").await?, "3\n2");
+    assert_eq!(scene.sh(&main, "stat -c '%t %T' /dev/zero /dev/sub/other").await?, "1 5\n1 7");
+    let full = scene.cri.exec(&main, &["sh", "-c", "echo x > /dev/sub/other"], 5).await?;
+    assert!(full.exit_code != 0 && String::from_utf8_lossy(&full.stderr).contains("No space left"), "{full:?}");
+    // A node of its own could be anything: only the host's root makes one.
+    assert_ne!(scene.cri.exec(&main, &["mknod", "/tmp/zero", "c", "1", "5"], 5).await?.exit_code, 0);
+
+    let terminal = "tty; stat -c '%u %t' $(tty); stat -c %F /dev/console; echo x > /dev/tty && echo x > /dev/console";
+    let mut config = with_users(shell("tty", terminal));
+    config.tty = true;
+    security(&mut config).run_as_user = Some(v1::Int64Value { value: 1000 });
+    let lines = scene.output(&config).await?;
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    assert_eq!(lines, ["/dev/pts/0", "1000 88", "character special file", "x", "x"], "in a terminal");
     scene.end().await
 }
 

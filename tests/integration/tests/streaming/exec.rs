@@ -170,3 +170,28 @@ async fn what_cannot_be_is_refused_before_a_url_is_given() -> Result<()> {
     assert_eq!(code(order(&main, "true")).await, Some(Code::FailedPrecondition));
     scene.end().await
 }
+
+#[tokio::test]
+async fn a_terminal_in_a_pod_with_users_of_its_own() -> Result<()> {
+    let mut scene = Scene::host("exec-userns").await?;
+    let ids = v1::IdMapping { host_id: 400_000, container_id: 0, length: 65_536 };
+    let mode = v1::NamespaceMode::Pod.into();
+    let users = Some(v1::UserNamespace { mode, uids: vec![ids], gids: vec![ids] });
+    let mut pod = scene.pod.clone();
+    pod.metadata.get_or_insert_default().name = "exec-userns-own".into();
+    let context = pod.linux.get_or_insert_default().security_context.get_or_insert_default();
+    context.namespace_options.get_or_insert_default().userns_options = users.clone();
+    let first = std::mem::replace(&mut scene.id, scene.cri.run_pod(&pod).await?);
+    scene.cri.remove_pod(&first).await?;
+    scene.pod = pod;
+    let mut config = shell("main", "while :; do sleep 1000; done");
+    let context = config.linux.get_or_insert_default().security_context.get_or_insert_default();
+    context.namespace_options.get_or_insert_default().userns_options = users;
+    context.run_as_user = Some(v1::Int64Value { value: 1000 });
+    let main = scene.run(&config).await?;
+    let script = "tty; stat -c %u:%t $(tty); : </dev/tty && echo controlled; stty size >/dev/null && echo a terminal";
+    let outcome = Session::exec(&scene.cri, in_terminal(&main, script)).await?.finish().await?;
+    let lines: Vec<&str> = outcome.stdout.lines().map(str::trim_end).collect();
+    assert_eq!(lines, ["/dev/pts/0", "1000:88", "controlled", "a terminal"], "{outcome:?}");
+    scene.end().await
+}

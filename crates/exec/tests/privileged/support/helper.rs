@@ -61,6 +61,7 @@ pub(crate) fn command(args: &[&str]) -> CommandConfig {
         no_new_privileges: false,
         seccomp: None,
         apparmor_profile: None,
+        selinux_label: None,
         rlimits: Vec::new(),
         oom_score_adj: None,
         terminal: None,
