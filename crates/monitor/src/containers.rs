@@ -272,7 +272,7 @@ impl Supervisor {
         let (State::Running { token }, Some(pidfd)) = (&container.state, container.pidfd.clone()) else { return };
         let token = *token;
         // At once: systemd is about to remove the cgroup.
-        container.kills.look();
+        container.kills.look(&mut self.kills_told);
         let status = match wait::look(&pidfd) {
             Ok(None) => return,
             Ok(Some(ended)) => Some(ended.status),
@@ -321,9 +321,10 @@ impl Supervisor {
 
     /// The output is written: the container is over.
     pub(crate) fn container_finished(&mut self, key: u64, bytes_lost: u64) {
+        let ending = self.containers.get(&key).map(|container| &container.state);
+        let Some(&State::Ending { status, draining: true, .. }) = ending else { return };
+        self.settle_count(key, status != Some(ExitStatus::Code(0)));
         let Some(container) = self.containers.get_mut(&key) else { return };
-        let State::Ending { status, draining: true, .. } = container.state else { return };
-        container.kills.look();
         let mut facts = ExitFacts {
             exit_code: status.map_or(255, ExitStatus::shell_code),
             signal: match status {

@@ -5,23 +5,32 @@
 //! looks after the exit may be late. On v2 every change is an event (cgroup-v2.rst, "memory.events"), so the count is read
 //! as it changes and the largest is kept. The event only wakes: the same file tells of reclaim, at most 100 times a second.
 //!
+//! The kernel holds an event back that follows another within 10 ms, as a kill follows the reclaim that failed: systemd may
+//! be faster than both event and exit. Then the pod's count remains, which has in it what was counted in cgroups that are gone:
+//! what none of its containers has told of was the one's that vanished unread. Only in a slice that is the pod's alone.
+//!
 //! Invariants:
 //! - it is opened, and watched, before the first process of the container can run;
-//! - a file that cannot be read any more is not watched any more, for it would be ready for ever.
+//! - a file that cannot be read any more is not watched any more, for it would be ready for ever;
+//! - a pod's count is read after its containers' when one begins and before them when it ends, so that a kill between two
+//!   readings is never taken for one that nobody told of.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cricket_wire::Run;
 use rustix::event::epoll::EventFlags;
 
+use crate::containers::State;
 use crate::supervisor::{Source, Supervisor};
 
 /// Both files are a few short lines.
 const MAX_FILE: usize = 4096;
-/// v2's file, which has events; v1's, which has none (its notifications are an ancestor's limit as well).
-const FILES: [(&str, bool); 2] = [("memory.events", true), ("memory.oom_control", false)];
+/// v2's file, which has events.
+const EVENTS: &str = "memory.events";
+/// v1's, which has none: its notifications are of an ancestor's limit as well.
+const CONTROL: &str = "memory.oom_control";
 
 /// The largest count that was seen of one container.
 #[derive(Default)]
@@ -32,6 +41,8 @@ pub(crate) struct KillCount {
     /// Its place in the epoll set.
     token: Option<u64>,
     most: u64,
+    /// The count of the pod's own slice, and how much of it no container had told of when this one began.
+    pod: Option<(File, u64)>,
 }
 
 impl KillCount {
@@ -44,22 +55,24 @@ impl KillCount {
     /// Opens the file that counts; true: it has events.
     fn open(&mut self) -> bool {
         let Some(directory) = &self.directory else { return false };
-        let found = FILES.iter().find_map(|(name, events)| Some((File::open(directory.join(name)).ok()?, *events)));
-        let Some((file, events)) = found else { return false };
-        self.file = Some(file);
+        let open = |name| File::open(directory.join(name)).ok();
+        self.file = open(EVENTS);
+        let events = self.file.is_some();
+        if !events {
+            self.file = open(CONTROL);
+        }
         events
     }
 
-    /// Reads the count, if the cgroup is there; false: it is not.
-    pub(crate) fn look(&mut self) -> bool {
+    /// Reads the count, if the cgroup is there; false: it is not. What is new is added to `told`.
+    pub(crate) fn look(&mut self, told: &mut u64) -> bool {
         if self.file.is_none() {
             self.open();
         }
-        let mut buffer = [0; MAX_FILE];
-        let count = self.file.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok());
         // ENODEV: the cgroup was removed.
-        let Some(length) = count else { return false };
-        self.most = self.most.max(count_in(&buffer[..length]).unwrap_or(0));
+        let Some(count) = self.file.as_ref().and_then(read) else { return false };
+        *told += count.saturating_sub(self.most);
+        self.most = self.most.max(count);
         true
     }
 
@@ -67,6 +80,22 @@ impl KillCount {
     pub(crate) fn any(&self) -> bool {
         self.most > 0
     }
+}
+
+/// The count in an open file, if its cgroup is there.
+fn read(file: &File) -> Option<u64> {
+    let mut buffer = [0; MAX_FILE];
+    let length = file.read_at(&mut buffer, 0).ok()?;
+    Some(count_in(&buffer[..length]).unwrap_or(0))
+}
+
+/// The slice that a container's scope is in, if it is one pod's alone: as kubelets name it, after the pod's UID.
+fn pods_own(directory: &Path) -> Option<&Path> {
+    let slice = directory.parent()?;
+    let (_, uid) = slice.file_name()?.to_str()?.strip_suffix(".slice")?.rsplit_once("-pod")?;
+    // A UUID, its dashes escaped; or, of a pod from a file, a hash.
+    let valid = (32..=36).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'_');
+    valid.then_some(slice)
 }
 
 /// The count in either file.
@@ -79,20 +108,48 @@ impl Supervisor {
     pub(crate) fn count_kills(&mut self, key: u64) {
         let Some(kills) = self.containers.get_mut(&key).map(|container| &mut container.kills) else { return };
         let events = kills.open();
-        // Events are what comes after a reading of this open file.
-        kills.look();
-        let Some(file) = kills.file.take().filter(|_| events) else { return };
+        // Events are what comes after a reading of this open file; what is in it already is nothing new.
+        kills.look(&mut 0);
+        let Some(file) = kills.file.take_if(|_| events) else { return };
+        let pod = kills.directory.as_deref().and_then(pods_own).and_then(|slice| File::open(slice.join(EVENTS)).ok());
         // Without the events it is read at the exit all the same, as everywhere where the cgroup stays.
         let token = self.watch_for(&file, Source::Memory(key), EventFlags::PRI).ok();
+        self.look_at_all();
+        let pod = pod.and_then(|pod| read(&pod).map(|all| (pod, all.saturating_sub(self.kills_told))));
         if let Some(container) = self.containers.get_mut(&key) {
             container.kills.file = Some(file);
             container.kills.token = token;
+            container.kills.pod = pod;
+        }
+    }
+
+    /// Reads every count that can be read.
+    fn look_at_all(&mut self) {
+        for container in self.containers.values_mut().filter(|container| !matches!(container.state, State::Exited(_))) {
+            container.kills.look(&mut self.kills_told);
+        }
+    }
+
+    /// The last look at a container's count; `failed`: it did not end as it should.
+    pub(crate) fn settle_count(&mut self, key: u64, failed: bool) {
+        let Some(kills) = self.containers.get_mut(&key).map(|container| &mut container.kills) else { return };
+        if kills.look(&mut self.kills_told) || kills.any() || !failed {
+            return;
+        }
+        let Some((pod, before)) = kills.pod.take() else { return };
+        let Some(all) = read(&pod) else { return };
+        self.look_at_all();
+        let new = all.saturating_sub(self.kills_told).saturating_sub(before);
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.kills.most += new;
+            self.kills_told += new;
         }
     }
 
     /// The kernel tells of something about a container's memory.
     pub(crate) fn memory_changed(&mut self, key: u64) {
-        if self.containers.get_mut(&key).is_some_and(|container| !container.kills.look()) {
+        let Some(container) = self.containers.get_mut(&key) else { return };
+        if !container.kills.look(&mut self.kills_told) {
             self.end_count(key);
         }
     }
@@ -123,12 +180,24 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let file = dir.path().join("memory.events");
         let mut count = KillCount { directory: Some(dir.path().to_owned()), ..KillCount::default() };
-        assert!(!count.look() && !count.any());
-        for (text, any) in [("oom 1\noom_kill 0\n", false), ("oom 1\noom_kill 1\n", true), ("oom_kill 0\n", true)] {
+        let mut told = 0;
+        assert!(!count.look(&mut told) && !count.any());
+        let steps = [("oom 1\noom_kill 0\n", 0), ("oom 1\noom_kill 2\n", 2), ("oom_kill 0\n", 2), ("oom_kill 3\n", 3)];
+        for (text, expected) in steps {
             std::fs::write(&file, text).expect("write");
-            assert!(count.look());
-            assert_eq!(count.any(), any, "{text}");
+            assert!(count.look(&mut told));
+            assert_eq!((count.any(), told), (expected > 0, expected), "{text}");
         }
-        assert!(!KillCount::default().look());
+        assert!(!KillCount::default().look(&mut told));
+    }
+
+    #[test]
+    fn a_slice_is_a_pods_own_by_its_name() {
+        let own = |parent: &str| pods_own(&Path::new("/s").join(parent).join("cricket-a.scope")).is_some();
+        assert!(own("kubepods-burstable-pod0fb5a5a1_7a8c_4c59_a2a4_1d2c3b4a5f60.slice"));
+        assert!(own("kubepods-pod0123456789abcdef0123456789abcdef.slice"));
+        for other in ["cricket.slice", "kubepods-burstable.slice", "a-podinfo.slice", "pod0fb5", "a-pod.slice"] {
+            assert!(!own(other), "{other}");
+        }
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Supervisor {
     /// Requests that the log thread will have carried out: the client and the request's id.
     pub(crate) tickets: BTreeMap<u64, (u64, u64)>,
     pub(crate) timers: Timers,
+    /// Kills for want of memory that containers' own counts have shown.
+    pub(crate) kills_told: u64,
     pub(crate) sweep: bool,
     pub(crate) leaving: bool,
 }
@@ -87,6 +89,7 @@ impl Supervisor {
             logs: LogThread::new()?,
             tickets: BTreeMap::new(),
             timers: Timers::default(),
+            kills_told: 0,
             sweep: false,
             leaving: false,
         };
