@@ -119,6 +119,19 @@ pub(crate) async fn tell(shared: &Shared, path: &str, limits: &Resources) -> Res
     systemd.set(unit, limits).await.map_err(|e| Error::internal(format_args!("change {unit}"), &e))
 }
 
+/// A change as systemd has to be told of it, which knows no parts: a quota is a share of its period, swap is what is more
+/// than memory. `whole` is what holds after the change.
+pub(crate) fn for_systemd(change: Resources, whole: &Resources) -> Resources {
+    let mut told = change;
+    if told.cpu_quota.is_some() || told.cpu_period.is_some() {
+        (told.cpu_quota, told.cpu_period) = (whole.cpu_quota, whole.cpu_period);
+    }
+    if told.memory_swap.is_some() {
+        (told.memory_limit, told.memory_swap) = (whole.memory_limit, whole.memory_swap);
+    }
+    told
+}
+
 async fn scope(
     shared: &Shared,
     systemd: &Systemd,
@@ -190,5 +203,31 @@ impl Holder {
         if let Err(error) = reaped.await {
             tracing::warn!(error = %error, "a process of a scope was not reaped");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_is_told_of_what_belongs_together() {
+        let whole = Resources {
+            cpu_shares: Some(5),
+            cpu_quota: Some(30_000),
+            cpu_period: Some(50_000),
+            memory_limit: Some(1 << 20),
+            memory_swap: Some(3 << 20),
+            ..Default::default()
+        };
+        let quota = Resources { cpu_quota: Some(30_000), ..Default::default() };
+        let both = Resources { cpu_period: Some(50_000), ..quota.clone() };
+        assert_eq!(for_systemd(quota, &whole), both);
+        let period = Resources { cpu_period: Some(50_000), ..Default::default() };
+        assert_eq!(for_systemd(period, &whole), both);
+        let swap = Resources { memory_swap: Some(3 << 20), ..Default::default() };
+        assert_eq!(for_systemd(swap.clone(), &whole), Resources { memory_limit: Some(1 << 20), ..swap });
+        let shares = Resources { cpu_shares: Some(5), ..Default::default() };
+        assert_eq!(for_systemd(shares.clone(), &whole), shares);
     }
 }

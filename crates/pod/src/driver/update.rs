@@ -19,7 +19,8 @@ impl Driver {
         match container.state {
             ContainerState::Running(_) => {
                 let hierarchies = self.shared.hierarchies.clone();
-                let (path, told) = (container.cgroup.clone(), limits.clone());
+                let whole = resources::limits(&merged, &self.shared.host.facts)?;
+                let (path, told) = (container.cgroup.clone(), crate::cgroups::for_systemd(limits.clone(), &whole));
                 blocking("update a cgroup", move || {
                     let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
                     let cgroup = Cgroup::open(&hierarchies, &path);
