@@ -201,7 +201,7 @@ pub fn pod(name: &str) -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: name.to_owned(),
-            uid: format!("{}-{}", host::unique(), host::unique()),
+            uid: host::uuid(),
             namespace: "default".to_owned(),
             attempt: 0,
         }),

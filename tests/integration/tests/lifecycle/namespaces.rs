@@ -210,3 +210,33 @@ async fn no_process_stays_for_a_pod_but_its_monitor() -> Result<()> {
     assert_eq!(node.registry.count("pause")?, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn cgroups_are_private_on_v2_unless_privileged() -> Result<()> {
+    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let scene = Scene::privileged("ns-cgroup").await?;
+    let plain = scene.idle("plain").await?;
+    let mut config = idle("privileged");
+    security(&mut config).privileged = true;
+    let privileged = scene.run(&config).await?;
+    let host = inode("cgroup")?;
+    for (id, private) in [(&plain, v2), (&privileged, false)] {
+        let inits = std::fs::read_link(format!("/proc/{}/ns/cgroup", scene.pid(id).await?))?.display().to_string();
+        assert_eq!(inits != host, private, "{inits}, the host's is {host}");
+        assert_eq!(scene.sh(id, "readlink /proc/self/ns/cgroup").await?, inits, "an exec's is its container's");
+        // What a process reads of where it is: its root, or the whole path.
+        let own = scene.sh(id, "grep -E '^0::|:memory:' /proc/1/cgroup").await?;
+        assert_eq!(own.lines().all(|line| line == "0::/"), private, "{own}");
+        assert_eq!(own.contains(id.as_str()), !private, "{own}");
+    }
+    if v2 {
+        // The files are those of the namespace's root: the container's own, or the host's.
+        let files = "ls /sys/fs/cgroup | grep -cE '^(memory.max|cgroup.type)$' || true";
+        assert_eq!(scene.sh(&plain, files).await?, "2");
+        assert_eq!(scene.sh(&privileged, files).await?, "0", "the host's root has neither");
+        let mount = "mount | grep ' /sys/fs/cgroup '";
+        assert!(scene.sh(&plain, mount).await?.contains("(ro,"));
+        assert!(scene.sh(&privileged, mount).await?.contains("(rw,"));
+    }
+    scene.end().await
+}

@@ -172,8 +172,8 @@ async fn the_containers_cgroup_is_a_leaf_of_the_pods() -> Result<()> {
 
 #[tokio::test]
 async fn parents_go_with_their_last_pod_only_where_they_were_made_for_it() -> Result<()> {
-    // Slices are systemd's to make and to remove.
     if cricket_testkit::host::systemd_driver() {
+        cricket_testkit::host::skip("slices are systemd's to make and to remove");
         return Ok(());
     }
     let node = node().await?;
@@ -216,19 +216,20 @@ async fn parents_go_with_their_last_pod_only_where_they_were_made_for_it() -> Re
 
 #[tokio::test]
 async fn the_pods_limit_kills_one_and_is_not_told_of_the_other() -> Result<()> {
-    if !is_v1() {
-        // On v2 the pod's own cgroup has to delegate its controllers first: the kubelet does, this test does not.
-        return Ok(());
-    }
-    let node = node().await?;
-    let mut pod = cri::host_network(node.daemon.pod("res-pod-oom"));
-    let parent = format!("/{}/limited", node.daemon.mark());
-    pod.linux.get_or_insert_default().cgroup_parent.clone_from(&parent);
-    let memory = Path::new("/sys/fs/cgroup/memory").join(parent.trim_start_matches('/'));
-    std::fs::create_dir_all(&memory)?;
-    std::fs::write(memory.join("memory.limit_in_bytes"), (32 * MIB).to_string())?;
-    let scene = Scene::with(node, pod).await?;
+    let scene = Scene::host("res-pod-oom").await?;
+    // With the first container the pod's cgroup is there; whose limits are the kubelet's.
     let quiet = scene.idle("quiet").await?;
+    let parent = scene.pod.linux.as_ref().map(|l| l.cgroup_parent.clone()).unwrap_or_default();
+    let limit = (32 * MIB).to_string();
+    if cricket_testkit::host::systemd_driver() {
+        let slice = parent.rsplit('/').next().unwrap_or_default();
+        let property = format!("MemoryMax={limit}");
+        cricket_testkit::host::run("systemctl", ["set-property", "--runtime", slice, &property])?;
+    } else {
+        let (mount, name) = if is_v1() { ("memory", "memory.limit_in_bytes") } else { ("", "memory.max") };
+        let file = PathBuf::from("/sys/fs/cgroup").join(mount).join(parent.trim_start_matches('/')).join(name);
+        std::fs::write(&file, limit).with_context(|| file.display().to_string())?;
+    }
     let eater = scene.run(&shell("eater", "exec tail -c 100000000 /dev/zero")).await?;
     let status = scene.cri.wait_exit(&eater, SOON).await?;
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
@@ -236,6 +237,5 @@ async fn the_pods_limit_kills_one_and_is_not_told_of_the_other() -> Result<()> {
     scene.cri.stop(&quiet, 5).await?;
     let status = scene.cri.container(&quiet).await?;
     assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
-    scene.end().await?;
-    std::fs::remove_dir(&memory).with_context(|| memory.display().to_string())
+    scene.end().await
 }
