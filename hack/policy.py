@@ -5,11 +5,13 @@ What cargo-deny's bans, licenses and sources checks would say, without building 
 - every crate comes from crates.io or from this repository;
 - every licence expression can be satisfied with the permissive licences below;
 - no banned crate, and libcontainer (with its old nix) behind `cricket-launch` only;
+- no version of a crate with known holes, and none of the calls that make them;
 - a crate of cricket depends only on crates above it in ARCHITECTURE.md's table.
 Exit status 1 with one line for each violation.
 """
 
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -27,6 +29,10 @@ LICENCE_EXCEPTIONS = {"libseccomp": "LGPL-2.1", "libseccomp-sys": "LGPL-2.1", "r
 BANNED = {"openssl": "TLS is rustls", "native-tls": "TLS is rustls", "oci-distribution": "not maintained",
           "serde_yaml": "not maintained", "lazy_static-rs": "std has LazyLock"}
 ONLY_IN_LAUNCH = {"libcontainer", "libcgroups"}
+# Older versions have known holes (RUSTSEC-2018-0002, RUSTSEC-2021-0080, RUSTSEC-2026-0067, RUSTSEC-2026-0068).
+OLDEST = {"tar": (0, 4, 46)}
+# tar reads archives and never writes files: what it would write by path, links of the archive lead elsewhere.
+BANNED_CALLS = {r"\.unpack(_in)?\(": "archives are unpacked through descriptors of directories"}
 # Each may use those before it; exec, launch and monitor are programs, used by nobody.
 ORDER = ["model", "cri-api", "process", "cgroup", "store", "image", "cni", "oci", "cdi", "wire", "exec", "launch", "monitor",
          "runtime", "nri", "pod", "streaming", "server"]
@@ -76,6 +82,8 @@ def main():
             problems.append(f"{where}: comes from {package['source']}")
         if name in BANNED:
             problems.append(f"{where}: banned, {BANNED[name]}")
+        if name in OLDEST and tuple(map(int, re.findall(r"\d+", package["version"])[:3])) < OLDEST[name]:
+            problems.append(f"{where}: want {'.'.join(map(str, OLDEST[name]))} at least")
         licence = package.get("license")
         if name in LICENCE_EXCEPTIONS:
             continue
@@ -90,9 +98,22 @@ def main():
                 problems.append(f"{user['name']}: only cricket-launch may use {used['name']}")
             if node["id"] in members and dependency["pkg"] in members and kinds != {"dev"}:
                 problems += direction(user["name"], used["name"])
+    problems += calls()
     for problem in sorted(set(problems)):
         print("policy:", problem, file=sys.stderr)
     return 1 if problems else 0
+
+
+def calls():
+    """Calls that no program of cricket may make; tests may."""
+    found = []
+    for path in pathlib.Path("crates").glob("*/src/**/*.rs"):
+        if any("test" in part for part in path.parts):
+            continue
+        code = path.read_text().split("#[cfg(test)]")[0]
+        for pattern, reason in BANNED_CALLS.items():
+            found += [f"{path}: {match.group(0)}: {reason}" for match in re.finditer(pattern, code)]
+    return found
 
 
 def direction(user, used):

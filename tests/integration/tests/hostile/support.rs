@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cricket_cri_api::v1;
 use cricket_integration::{BUSYBOX, Node};
 pub(crate) use cricket_integration::{SOON, busybox, idle};
@@ -30,10 +30,22 @@ impl Scene {
 
     /// On this daemon.
     pub(crate) async fn on(node: Arc<Node>, name: &str) -> Result<Self> {
-        let cri = node.daemon.cri().await?;
         let pod = cri::host_network(node.daemon.pod(name));
+        Self::with(node, pod).await
+    }
+
+    /// With a pod of this configuration.
+    pub(crate) async fn with(node: Arc<Node>, pod: v1::PodSandboxConfig) -> Result<Self> {
+        let cri = node.daemon.cri().await?;
         let id = cri.run_pod(&pod).await?;
         Ok(Self { node, cri, pod, id })
+    }
+
+    /// The verbose information of a container's status.
+    pub(crate) async fn info(&self, container: &str) -> Result<serde_json::Value> {
+        let request = v1::ContainerStatusRequest { container_id: container.to_owned(), verbose: true };
+        let answer = self.cri.runtime().container_status(request).await?.into_inner();
+        Ok(serde_json::from_str(answer.info.get("info").context("no key `info`")?)?)
     }
 
     /// CreateContainer.

@@ -294,6 +294,34 @@ async fn updates_of_plugins_reach_cgroups() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_a_pod_is_to_have_is_asked_told_and_kept() -> Result<()> {
+    let mut stage = Stage::start("").await?;
+    stage.plugin("10", "sizes", json!({})).await?;
+    let (_, id) = stage.pod("nri-sizes").await?;
+    let shares = |cpu_shares| Some(v1::LinuxContainerResources { cpu_shares, ..Default::default() });
+    let request = v1::UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: id.clone(),
+        overhead: shares(20),
+        resources: shares(300),
+    };
+    stage.cri.runtime().update_pod_sandbox_resources(request).await?;
+    let asked = stage.event("sizes", "UpdatePodSandbox").await?;
+    assert_eq!(asked["resources"]["cpu"]["shares"]["value"], 300, "{asked}");
+    let told = stage.event("sizes", "PostUpdatePodSandbox").await?;
+    let linux = &told["pod"]["linux"];
+    assert_eq!(linux["pod_resources"]["cpu"]["shares"]["value"], 300, "{told}");
+    assert_eq!(linux["pod_overhead"]["cpu"]["shares"]["value"], 20, "{told}");
+    // Another daemon still knows.
+    stage.node.daemon.kill_and_launch()?;
+    stage.cri = stage.node.daemon.cri().await?;
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
+    let answer = stage.cri.runtime().pod_sandbox_status(request).await?.into_inner();
+    let info: Value = serde_json::from_str(answer.info.get("info").context("no key `info`")?)?;
+    assert_eq!(info["resources"]["linux"]["cpu_shares"], 300, "{info}");
+    stage.end(&id).await
+}
+
+#[tokio::test]
 async fn a_plugin_that_comes_later_is_told_what_there_is() -> Result<()> {
     let mut stage = Stage::start("").await?;
     let (pod, id) = stage.pod("nri-sync").await?;

@@ -63,6 +63,45 @@ fn writing_through_a_link_replaces_the_link() {
     case.assert_outside_untouched();
 }
 
+/// RUSTSEC-2026-0067: a directory's metadata must not be set through a link of its name.
+#[test]
+fn a_directory_in_place_of_a_link_leaves_the_links_target_alone() {
+    let case = Case::new();
+    let outside = case.outside().display().to_string();
+    let mut owned = Tar::header(EntryType::Directory, b"owned", 0);
+    owned.set_mode(0o4777);
+    owned.set_uid(4321);
+    let tar = Tar::default()
+        .symlink("abs", &outside)
+        .dir("abs", 0o777)
+        .symlink("rel", "../../outside")
+        .dir("rel/", 0o4777)
+        .symlink("owned", &outside)
+        .raw(owned, b"")
+        .done();
+    // Refused or replaced; whichever, it is this layer's own.
+    if case.unpack(&tar).is_ok() {
+        assert!(["abs", "rel", "owned"].iter().all(|name| case.at(name).symlink_metadata().unwrap().is_dir()));
+    }
+    case.assert_outside_untouched();
+}
+
+/// RUSTSEC-2026-0068: the extended header's size counts, whatever the header itself says; what an entry holds is never
+/// taken for the next one.
+#[test]
+fn what_a_file_holds_is_never_an_entry() {
+    let smuggled = Tar::default().file("smuggled", b"evil").done();
+    let size = smuggled.len().to_string();
+    for claimed in [0, 1, 512, smuggled.len() as u64] {
+        let case = Case::new();
+        let header = Tar::header(EntryType::Regular, b"carrier", claimed);
+        let tar = Tar::default().pax(&[("size", size.as_bytes())]).raw(header, &smuggled).file("after", b"a").done();
+        case.unpack(&tar).unwrap();
+        assert_eq!(case.names(), ["after", "carrier"], "{claimed}");
+        assert_eq!(std::fs::read(case.at("carrier")).unwrap(), smuggled);
+    }
+}
+
 #[test]
 fn hard_links_cannot_reach_out() {
     let case = Case::new();

@@ -7,7 +7,7 @@ mod hostile;
 mod rules;
 
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cricket_model::Digest;
@@ -100,6 +100,9 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
+/// Mode of the directory outside, which no archive has.
+const OUTSIDE: u32 = 0o751;
+
 /// A layer unpacked into a directory of its own, next to a file that nobody may touch.
 pub(super) struct Case {
     dir: tempfile::TempDir,
@@ -111,6 +114,8 @@ impl Case {
         std::fs::create_dir(dir.path().join("layer")).unwrap();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
         std::fs::write(dir.path().join("outside/witness"), "untouched").unwrap();
+        let mode = std::fs::Permissions::from_mode(OUTSIDE);
+        std::fs::set_permissions(dir.path().join("outside"), mode).unwrap();
         Self { dir }
     }
 
@@ -147,6 +152,8 @@ impl Case {
     pub(super) fn assert_outside_untouched(&self) {
         let names: Vec<_> = std::fs::read_dir(self.outside()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["witness"]);
+        let outside = self.outside().metadata().unwrap();
+        assert_eq!((outside.mode() & 0o7777, outside.uid(), outside.gid()), (OUTSIDE, 0, 0));
         let witness = self.outside().join("witness");
         assert_eq!(std::fs::read_to_string(&witness).unwrap(), "untouched");
         assert_eq!(witness.metadata().unwrap().nlink(), 1);
