@@ -23,5 +23,6 @@ mod stats;
 mod status;
 mod stop;
 mod support;
+mod systemd;
 mod userns;
 mod whole_pod;
