@@ -189,7 +189,7 @@ async fn a_terminal_in_a_pod_with_users_of_its_own() -> Result<()> {
     context.namespace_options.get_or_insert_default().userns_options = users;
     context.run_as_user = Some(v1::Int64Value { value: 1000 });
     let main = scene.run(&config).await?;
-    let script = "tty; stat -c %u:%t $(tty); : </dev/tty && echo controlled; stty size >/dev/null && echo a terminal";
+    let script = "tty; stat -c %u:%t $(tty); : </dev/tty && echo controlled; [ -t 0 ] && echo a terminal";
     let outcome = Session::exec(&scene.cri, in_terminal(&main, script)).await?.finish().await?;
     let lines: Vec<&str> = outcome.stdout.lines().map(str::trim_end).collect();
     assert_eq!(lines, ["/dev/pts/0", "1000:88", "controlled", "a terminal"], "{outcome:?}");
