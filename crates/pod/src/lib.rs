@@ -39,6 +39,7 @@ mod selinux;
 mod shared;
 mod stats;
 mod stream;
+mod sweep;
 mod view;
 
 pub use cgroups::Cgroups;

@@ -4,7 +4,7 @@
 //! record of another boot ─▶ containers EXITED (255, Unknown), sandbox NOTREADY, CNI DEL from the cached result
 //! record of this boot    ─▶ monitor answers: states from its list · gone: pidfds, exit records, a new monitor
 //! Creating               ─▶ rolled back      Removing ─▶ gone on with
-//! folder without record, attachment without pod ─▶ removed
+//! folder without record, attachment without pod, container's files without container ─▶ removed (`sweep`)
 //! ```
 //!
 //! What is taken back is on no list: it is waited for a moment, so that most of it is gone when the first request comes,
@@ -53,6 +53,8 @@ impl Pods {
         let reader = shared.clone();
         let records = blocking("read the pods' records", move || load(&reader)).await?;
         records.iter().for_each(|r| shared.selinux.reserve(&r.sandbox.id, r.sandbox.selinux.as_ref()));
+        // Before anything new can be among them.
+        let orphans = crate::sweep::orphans(&shared, &records);
         let known: HashSet<SandboxId> = records.iter().map(|r| r.sandbox.id.clone()).collect();
         let (half, whole): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| is_half(&shared, record));
         let back = shared.clone();
@@ -61,7 +63,7 @@ impl Pods {
         each(whole, move |record| take_up(taken.clone(), common.clone(), record)).await;
         // Dropping the handle leaves the task alone.
         let _ = tokio::time::timeout(SETTLE, &mut taking_back).await;
-        tokio::spawn(async move { sweep(&shared, known).await });
+        tokio::spawn(async move { crate::sweep::sweep(&shared, known, orphans).await });
         Ok(pods)
     }
 }
@@ -368,42 +370,4 @@ async fn other_boot(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) ->
     driver.remove_unlisted();
     adopt(pods, driver);
     Ok(())
-}
-
-/// Removes what no record speaks of: folders whose first line was never written, and networks of pods that are gone.
-async fn sweep(shared: &Arc<Shared>, known: HashSet<SandboxId>) {
-    let known = Arc::new(known);
-    let gone = {
-        let (shared, known) = (shared.clone(), known.clone());
-        blocking("look for leftovers", move || Ok(sweep_files(&shared, &known)))
-    };
-    for id in gone.await.unwrap_or_default() {
-        tracing::info!(pod = %id, "removing the network of a pod that is gone");
-        if let Err(e) = shared.cni.del(&id, None).await {
-            tracing::warn!(pod = %id, error = %e, "network not torn down");
-        }
-    }
-    // Only now: what was just detached is no garbage of the plugins any more.
-    shared.cni.collect_in_background(known.iter().cloned().collect());
-}
-
-/// The folders; answers the pods that are gone and have a network.
-fn sweep_files(shared: &Shared, known: &HashSet<SandboxId>) -> Vec<SandboxId> {
-    let pods = shared.config.state.join("pods");
-    let entries = std::fs::read_dir(&pods).map(|e| e.flatten().collect::<Vec<_>>()).unwrap_or_default();
-    for entry in entries {
-        let id = entry.file_name().to_str().and_then(|n| n.parse::<SandboxId>().ok());
-        // Journals with a line are records; those made since are the pods of new requests.
-        let empty = std::fs::metadata(entry.path().join("journal")).map_or(true, |m| m.len() == 0);
-        let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|at| at < shared.started);
-        if id.is_some_and(|id| !known.contains(&id)) && empty && old {
-            tracing::info!(folder = %entry.path().display(), "removing a pod's folder without a record");
-            if let Err(e) = crate::sandbox::remove_dir(&entry.path()) {
-                tracing::warn!(error = %e, "leftover not removed");
-            }
-        }
-    }
-    let stored = |id: &SandboxId| shared.store.get::<PodRecord>(id.as_str()).is_ok_and(|r| r.is_some());
-    let gone = |id: &SandboxId| !known.contains(id) && !stored(id) && !shared.pod_dir(id).exists();
-    shared.cni.cached().into_iter().filter(gone).collect()
 }

@@ -38,7 +38,10 @@ pub(crate) async fn run(images: &Path, ledger: &Path, last: bool) -> Result<()> 
         for image in images_of(&cri).await? {
             cri.remove_image(&image.id).await?;
         }
-        host::wait_for("the layers to go", SOON, || Ok((entries("layers")? == 0).then_some(())))?;
+        for left in ["containers", "layers", "chains", "trash"] {
+            host::wait_for("the images' files to go", SOON, || Ok((entries(left)? == 0).then_some(())))
+                .with_context(|| left.to_owned())?;
+        }
         println!("power cut: passed");
         return Ok(());
     }

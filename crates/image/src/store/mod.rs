@@ -216,6 +216,11 @@ impl ImageStore {
         self.0.remove_rootfs(container, target).await
     }
 
+    /// The containers that have a root filesystem here.
+    pub fn rootfs_owners(&self) -> Vec<ContainerId> {
+        self.0.state().containers.keys().cloned().collect()
+    }
+
     /// Mounts `image` read-only at `target`, which is made if it is missing, for a container that has a root filesystem
     /// here: its layers stay while the container does. `maps`, `label`: as [`ImageStore::create_rootfs`] and
     /// [`ImageStore::mount_rootfs`]. The caller unmounts

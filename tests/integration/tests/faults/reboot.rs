@@ -50,6 +50,12 @@ async fn everything_has_ended_and_can_be_removed() -> Result<()> {
     cri.wait_exit(&done, Duration::from_secs(10)).await?;
     let created = cri.create(&pod, &container("created", BUSYBOX, &["true"]), &sandbox).await?;
     let before = cri.container(&main).await?;
+    // One that was removed, but the disk has its files still when the power goes.
+    let gone = cri.create(&pod, &container("gone", BUSYBOX, &["true"]), &sandbox).await?;
+    let files = node.daemon.root().join("images/containers").join(&gone);
+    let aside = node.daemon.root().join("aside");
+    host::run("cp", ["-a".as_ref(), files.as_os_str(), aside.as_os_str()])?;
+    cri.remove(&gone).await?;
     // A second pod that was stopped before.
     let other = node.daemon.pod("stopped");
     let stopped = cri.run_pod(&other).await?;
@@ -59,6 +65,9 @@ async fn everything_has_ended_and_can_be_removed() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(3)).await;
 
     reboot(&mut node).await?;
+    std::fs::rename(&aside, &files)?;
+    let volume = node.daemon.root().join("volumes").join(&gone);
+    std::fs::create_dir_all(volume.join("0"))?;
     node.daemon.launch()?;
     let cri = node.daemon.cri().await?;
     let status = cri.container(&main).await?;
@@ -73,6 +82,9 @@ async fn everything_has_ended_and_can_be_removed() -> Result<()> {
         ensure!(cri.pod(id).await?.state() == PodSandboxState::SandboxNotready);
     }
     ensure!(cri.pod(&pod).await?.metadata == sandbox.metadata);
+    host::wait_for("the files of a container without a record to go", Duration::from_secs(10), || {
+        Ok((!files.exists() && !volume.exists()).then_some(()))
+    })?;
     // The plugins are asked to give the address back, while the node serves already.
     host::wait_for("the lease to be gone", Duration::from_secs(10), || {
         Ok(node.daemon.network().leases()?.is_empty().then_some(()))
