@@ -37,6 +37,9 @@ pub(crate) use requests::Requests;
 /// How long streaming sessions may take to end with the daemon.
 const SESSIONS: Duration = Duration::from_secs(4);
 
+/// How long a thread for blocking work waits for more of it.
+const THREADS_REST: Duration = Duration::from_secs(2);
+
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// Runs until a signal ends it.
@@ -54,6 +57,9 @@ pub(crate) fn run(config: Config) -> Fallible<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.own.workers)
         .thread_name("cricket")
+        // Each thread for blocking work keeps some 100 KiB of stack. One that ends had nothing to do for a while.
+        .thread_keep_alive(THREADS_REST)
+        .on_thread_stop(cricket_process::memory::trim)
         .enable_all()
         .build()?;
     let served = runtime.block_on(serve(config));
