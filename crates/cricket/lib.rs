@@ -9,6 +9,7 @@ mod doctor;
 #[doc(hidden)]
 pub mod fuzzing;
 mod images;
+mod kernel;
 mod layout;
 mod serve;
 

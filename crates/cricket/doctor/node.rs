@@ -9,10 +9,8 @@ use cricket_runtime::handlers::CgroupDriver;
 
 use super::Finding;
 use crate::config::Config;
-use crate::serve;
+use crate::{kernel, serve};
 
-/// The oldest kernel that cricket is made for.
-const OLDEST: (u32, u32) = (5, 14);
 /// Controllers without which limits and statistics are missing.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 /// The helpers of the daemon.
@@ -47,11 +45,9 @@ pub(super) fn kernel() -> Vec<Finding> {
 
 /// Whether the kernel is new enough.
 pub(super) fn release(release: &str) -> Finding {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    match version >= OLDEST {
-        true => Finding::Good(format!("kernel {release}")),
-        false => Finding::Wrong(format!("kernel {release}: cricket needs {}.{} or newer", OLDEST.0, OLDEST.1)),
+    match kernel::check(release) {
+        Ok(()) => Finding::Good(format!("kernel {release}")),
+        Err(e) => Finding::Wrong(e.to_string()),
     }
 }
 

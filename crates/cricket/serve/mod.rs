@@ -27,7 +27,7 @@ use cricket_streaming::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Unsupported};
-use crate::{admin, layout};
+use crate::{admin, kernel, layout};
 
 pub(crate) use assemble::{cni_config, handlers, helpers_dir, image_config};
 pub(crate) use lock::{Lock, LockError};
@@ -48,6 +48,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 /// Whatever keeps the daemon from serving.
 pub(crate) fn run(config: Config) -> Fallible<()> {
     log::start(&config.own)?;
+    kernel::check(&kernel::release())?;
     process::directories(&config.own)?;
     let _root = Lock::take(&config.own.root.join(layout::LOCK))?;
     let _state = Lock::take(&config.own.state.join(layout::LOCK))?;
