@@ -274,3 +274,27 @@ fn a_mounted_image_is_read_only_whatever_was_asked() {
     assert_eq!(mount.options().as_deref(), Some(&strings(&["rbind", "rprivate", "ro", "noexec"])[..]));
     assert!(mount.uid_mappings().is_none());
 }
+
+#[test]
+fn files_of_the_host_are_never_made_as_directories() {
+    for path in [
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+        "/etc/localtime",
+        "/etc/machine-id",
+        "/etc/passwd",
+        "/etc/group",
+    ] {
+        let mut case = Case::default();
+        case.paths.kinds.insert(path.into(), PathKind::Missing);
+        case.mount("/inside", path);
+        let error = case.spec().err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{path}");
+        assert_eq!(error.to_string(), format!("mounts[0].host_path: {path} does not exist"));
+    }
+    let mut case = Case::default();
+    case.paths.kinds.insert("/etc/hostname.d".into(), PathKind::Missing);
+    case.mount("/inside", "/etc/hostname.d");
+    assert_eq!(case.spec().unwrap().mounts_to_create, [std::path::PathBuf::from("/etc/hostname.d")]);
+}
