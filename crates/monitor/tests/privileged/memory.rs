@@ -84,7 +84,9 @@ async fn a_kill_is_remembered_when_the_cgroup_is_gone() {
         assert!(!cgroup.0.exists());
         signal(monitor, Signal::CONT);
         let (_, facts) = pod.exit().await;
-        assert_eq!((facts.exit_code, facts.oom_killed), (137, killed), "adopted: {adopted}");
+        // Kernels before 6.15 do not tell how one ended that was adopted and reaped meanwhile.
+        assert!(facts.exit_code == 137 || adopted && facts.unknown, "{facts:?}");
+        assert_eq!(facts.oom_killed, killed, "adopted: {adopted}");
     }
 }
 
@@ -97,7 +99,7 @@ async fn a_cgroup_that_goes_costs_nothing() {
     let mut pod = Pod::start().await;
     let cgroup = TestCgroup::with_memory(&pod.sandbox);
     // It is counted where the container is not.
-    let mut request = pod.request("a", &format!("({}; {EAT}); while :; do sleep 1000; done", cgroup.join()), &[]);
+    let mut request = pod.request("a", &format!("sh -c '{}; {EAT}'; while :; do sleep 1000; done", cgroup.join()), &[]);
     request.container.cgroup = Some(cgroup.cgroup());
     let started = pod.client.run(request).await.expect("run");
     let events = || std::fs::read_to_string(cgroup.0.join("memory.events")).unwrap_or_default();
