@@ -1,6 +1,7 @@
 //! Kills, restarts, reboots and retries.
 
 mod both;
+mod broken;
 mod containers;
 mod creates;
 mod disks;
@@ -11,4 +12,6 @@ mod reboot;
 mod removals;
 mod restart;
 mod sandboxes;
+mod soak;
 mod support;
+mod unattended;

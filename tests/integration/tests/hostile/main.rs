@@ -5,6 +5,7 @@ mod checkpoints;
 mod containers;
 mod defaults;
 mod directories;
+mod forks;
 mod images;
 mod logs;
 mod memory;
