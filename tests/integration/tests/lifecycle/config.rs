@@ -40,6 +40,76 @@ async fn namespaces_are_pinned_where_other_programs_look_for_them() -> Result<()
 }
 
 #[tokio::test]
+async fn namespaces_are_pinned_below_the_state_directory_where_that_is_asked_for() -> Result<()> {
+    let scene = Scene::networked("config-netns-state").await?;
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: scene.id.clone(), verbose: true };
+    let answer = scene.cri.runtime().pod_sandbox_status(request).await?.into_inner();
+    let info: serde_json::Value = serde_json::from_str(answer.info.get("info").context("info")?)?;
+    let path = std::path::PathBuf::from(info["networkNamespace"].as_str().context("a path")?);
+    assert_eq!(path.parent(), Some(scene.node.daemon.state().join("netns").as_path()));
+    let name = path.file_name().context("a name")?.to_owned();
+    assert!(!Path::new("/run/netns").join(&name).exists(), "it is in both places");
+    // The very namespace that the pod's containers are in.
+    let main = scene.idle("main").await?;
+    let pinned = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path)?);
+    let inside = scene.sh(&main, "readlink /proc/self/ns/net").await?;
+    assert_eq!(inside, format!("net:[{pinned}]"));
+    scene.end().await?;
+    assert!(!path.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn low_ports_and_pings_are_for_everybody_unless_the_node_says_otherwise() -> Result<()> {
+    let read = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; tr '\\t' ' ' </proc/sys/net/ipv4/ping_group_range";
+    // Nobody listens for long: the port is what is asked for.
+    let script = format!("{read}; timeout 1 nc -l -p 81 2>&1 | grep -v Terminated; true");
+    let try_it = async |scene: Scene| {
+        let mut config = shell("main", &script);
+        security(&mut config).run_as_user = Some(v1::Int64Value { value: 1000 });
+        let lines = scene.output(&config).await?;
+        scene.end().await?;
+        anyhow::Ok(lines)
+    };
+    let lines = try_it(Scene::networked("config-ports").await?).await?;
+    assert_eq!(lines, ["0", "0 2147483647"]);
+    let node = with_keys("enable_unprivileged_ports = false\nenable_unprivileged_icmp = false").await?;
+    let pod = node.daemon.pod("config-no-ports");
+    let scene = Scene::with(node.into(), pod).await?;
+    let node = scene.node.clone();
+    let lines = try_it(scene).await?;
+    assert_eq!(lines[..2], ["1024", "1 0"], "as the kernel has it");
+    assert!(lines.len() == 3 && lines[2].contains("ermission denied"), "{lines:?}");
+    // What the pod itself asks for counts in any case.
+    let mut pod = node.daemon.pod("config-asked");
+    let asked = ("net.ipv4.ip_unprivileged_port_start".to_owned(), "80".to_owned());
+    pod.linux.get_or_insert_default().sysctls.extend([asked]);
+    let lines = try_it(Scene::with(node, pod).await?).await?;
+    assert_eq!(lines, ["80", "1 0"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn old_kernels_are_refused_before_anything_is_touched() -> Result<()> {
+    let home = std::env::temp_dir().join(format!("cricket-kernel-{}", cricket_testkit::host::unique()));
+    let cricket = match std::env::var_os("CRICKET_BIN") {
+        Some(path) => path.into(),
+        None => std::env::current_exe()?.ancestors().nth(2).context("no target directory")?.join("cricket"),
+    };
+    let mut command = std::process::Command::new("setarch");
+    command.arg(std::env::consts::ARCH).arg("--uname-2.6").arg(cricket).arg("serve");
+    for (flag, name) in [("--root", "root"), ("--state", "state"), ("--address", "state/cricket.sock")] {
+        command.arg(flag).arg(home.join(name));
+    }
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("kernel 2.6.") && text.contains("cricket needs 5.14 or newer"), "{text}");
+    assert!(!home.exists(), "something was made");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_kubelets_range_renders_the_template() -> Result<()> {
     let template = std::env::temp_dir().join(format!("cricket-template-{}", cricket_testkit::host::unique()));
     std::fs::write(
