@@ -8,6 +8,7 @@ mod exec;
 mod handlers;
 mod image_volumes;
 mod images;
+mod layers;
 mod limits;
 mod logs;
 mod metrics;
