@@ -14,4 +14,3 @@ mod restart;
 mod sandboxes;
 mod soak;
 mod support;
-mod unattended;
