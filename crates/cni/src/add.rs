@@ -8,6 +8,7 @@ use crate::attachment::Attachment;
 use crate::cache::{Record, RecordedNetwork};
 use crate::cni::Inner;
 use crate::env::Target;
+use crate::gc::PATIENCE;
 use crate::invoke::reported;
 use crate::result::AddResult;
 use crate::runner::failed;
@@ -31,7 +32,7 @@ impl Cni {
     pub async fn add_intended(&self, intent: Intent) -> Result<Attachment> {
         let Intent { pod, mut record } = intent;
         let inner = &*self.0;
-        let _shared = inner.collecting.read().await;
+        let _together = inner.occupancy.together(PATIENCE).await;
         let _turn = inner.turns.take(&pod.sandbox).await;
         match inner.cache.read(&pod.sandbox).await {
             Ok(None) => {}

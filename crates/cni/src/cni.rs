@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use cricket_model::SandboxId;
 use cricket_store::Store;
-use tokio::sync::{Notify, RwLock, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::attachment::Attachment;
 use crate::cache::Cache;
 use crate::conf::Network;
+use crate::occupancy::Occupancy;
 use crate::runner::Runner;
 use crate::turns::Turns;
 use crate::watch::Directory;
@@ -28,8 +29,7 @@ pub(crate) struct Inner {
     /// Those of handlers, by name; handlers with the same directory share it.
     pub(crate) handlers: BTreeMap<String, Arc<Directory>>,
     pub(crate) turns: Turns,
-    /// The specification wants GC alone: ADD and DEL share, GC excludes them.
-    pub(crate) collecting: RwLock<()>,
+    pub(crate) occupancy: Occupancy,
     /// Told when a directory's networks have changed, and at the end.
     pub(crate) changed: Arc<Notify>,
 }
@@ -76,8 +76,8 @@ impl Cni {
         let runner = Runner { config: Arc::new(config) };
         let directory = Directory::follow(runner.clone(), &changed)?;
         let handlers = follow_handlers(&runner, &changed)?;
-        let (turns, collecting) = (Turns::default(), RwLock::new(()));
-        Ok(Self(Arc::new(Inner { runner, cache, directory, handlers, turns, collecting, changed })))
+        let (turns, occupancy) = (Turns::default(), Occupancy::default());
+        Ok(Self(Arc::new(Inner { runner, cache, directory, handlers, turns, occupancy, changed })))
     }
 
     /// Whether pods can be attached, as last known. Plugins that have an opinion (STATUS) are asked again in the

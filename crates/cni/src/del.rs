@@ -1,6 +1,7 @@
 //! DEL: takes a sandbox off its networks, from its record alone.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cricket_model::SandboxId;
 use cricket_process::fault::point;
@@ -19,7 +20,7 @@ impl Cni {
     /// The failures of all steps.
     pub async fn del(&self, sandbox: &SandboxId, netns: Option<&Path>) -> Result<()> {
         let inner = &*self.0;
-        let _shared = inner.collecting.read().await;
+        let _together = inner.occupancy.together(Duration::ZERO).await;
         let _turn = inner.turns.take(sandbox).await;
         let record = match inner.cache.read(sandbox).await {
             Ok(None) => return Ok(()),

@@ -175,6 +175,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A collection was ended after so long, since something else waited for it.
+    #[error("gave way to another operation after {0:?}")]
+    GaveWay(Duration),
     /// Everything was tried; these parts failed. Never empty.
     #[error("{} of the steps failed: {}", .0.len(), join(.0))]
     Several(Vec<Error>),
@@ -187,7 +190,7 @@ fn join(errors: &[Error]) -> String {
 impl Kinded for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotReady(_) => ErrorKind::Unavailable,
+            Self::NotReady(_) | Self::GaveWay(_) => ErrorKind::Unavailable,
             Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
             Self::Plugin { source, .. } => source.kind(),
             Self::AlreadyAttached(_) => ErrorKind::AlreadyExists,

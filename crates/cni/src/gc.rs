@@ -1,23 +1,55 @@
 //! GC: lets plugins drop what belongs to no attachment (specification 1.1.0).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cricket_model::SandboxId;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::conf::Network;
 use crate::request::VALID_ATTACHMENTS;
 use crate::{Cni, Error, Result, Verb};
 
+/// How long an ADD waits for a collection that runs; a DEL does not.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How a collection came to its end.
+pub(crate) enum Collected {
+    /// Every plugin was asked.
+    Done(Result<()>),
+    /// Its time was over, or somebody waited for it, when it had run for so long: the plugin that ran was killed.
+    GaveWay(Duration),
+}
+
 impl Cni {
     /// Tells the plugins of every network of 1.1.0 without `disableGC` which sandboxes exist. Whatever has a record
-    /// counts as existing, too: its own DEL takes it away. Waits for running ADDs and DELs and holds new ones back.
+    /// counts as existing, too: its own DEL takes it away. Begins when no ADD and no DEL runs, holds none of them back
+    /// until then, and gives way to those that come meanwhile.
     ///
     /// # Errors
-    /// The failures of all plugins; every one was tried.
+    /// The failures of all plugins, of which every one was tried; [`Error::GaveWay`].
     pub async fn gc(&self, valid: &[SandboxId]) -> Result<()> {
+        match self.collect(Duration::MAX, || valid.to_vec()).await {
+            Collected::Done(result) => result,
+            Collected::GaveWay(after) => Err(Error::GaveWay(after)),
+        }
+    }
+
+    /// The same, for so long at most; `valid` is asked when it begins.
+    pub(crate) async fn collect(&self, limit: Duration, valid: impl FnOnce() -> Vec<SandboxId>) -> Collected {
+        let alone = self.0.occupancy.alone().await;
+        let began = Instant::now();
+        tokio::select! {
+            biased;
+            () = alone.unwelcome() => Collected::GaveWay(began.elapsed()),
+            () = tokio::time::sleep(limit) => Collected::GaveWay(began.elapsed()),
+            asked = self.ask_all(valid()) => Collected::Done(asked),
+        }
+    }
+
+    async fn ask_all(&self, valid: Vec<SandboxId>) -> Result<()> {
         let inner = &*self.0;
-        let _alone = inner.collecting.write().await;
         let mut networks = inner.networks();
         networks.retain(|n| n.list.version.has_status() && !n.list.disable_gc);
         if networks.is_empty() {
@@ -25,7 +57,7 @@ impl Cni {
         }
         let path = inner.runner.config.cache_dir.clone();
         let recorded = inner.cache.list().map_err(|source| Error::Cache { path, source })?;
-        let existing: BTreeSet<_> = valid.iter().cloned().chain(recorded).collect();
+        let existing: BTreeSet<_> = valid.into_iter().chain(recorded).collect();
         let (mut failures, no_args) = (Vec::new(), Default::default());
         for network in &networks {
             let keep = self.attachments(network, &existing).await;

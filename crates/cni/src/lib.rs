@@ -9,7 +9,7 @@
 //!
 //! Invariants: a record is written before the first plugin of an ADD runs (`cache` says what survives what); teardown
 //! reads only that record, never the directory; whatever a plugin prints or how long it runs is bounded; operations on
-//! one sandbox take turns, those on different sandboxes run side by side, and GC excludes ADD and DEL.
+//! one sandbox take turns, those on different sandboxes run side by side; GC runs alone, and only while nobody waits for it.
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,7 @@ mod info;
 mod intent;
 mod invoke;
 mod list;
+mod occupancy;
 mod pod;
 mod quantity;
 mod readiness;

@@ -58,8 +58,9 @@ pub(crate) async fn sweep(shared: &Arc<Shared>, known: HashSet<SandboxId>, orpha
             tracing::warn!(pod = %id, error = %e, "network not torn down");
         }
     }
-    // Only now: what was just detached is no garbage of the plugins any more.
-    shared.cni.collect_in_background(known.iter().cloned().collect());
+    // Only now: what was just detached is no garbage of the plugins any more. A pod has a folder as long as it exists.
+    let pods = shared.config.state.join("pods");
+    shared.cni.collect_in_background(move || names(&pods).iter().filter_map(|name| name.parse().ok()).collect());
 }
 
 /// The folders; answers the pods that are gone and have a network.
