@@ -28,7 +28,6 @@ pub mod signals;
 mod spawn;
 pub mod sysctl;
 pub mod userns;
-pub mod writeback;
 
 pub use error::{Doing, Error, Result};
 pub use features::KernelFeatures;
