@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How long a daemon may take to answer on its socket.
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a daemon may take to answer on its socket; an emulated processor takes a while.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A daemon and everything that was made for it.
 pub struct Daemon {
