@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use globset::GlobBuilder;
+use glob::Pattern;
 use toml::Value;
 
 use super::error::{ConfigError, Result};
@@ -111,12 +111,11 @@ fn glob(pattern: &Path) -> std::result::Result<Vec<PathBuf>, String> {
             found.iter_mut().for_each(|p| p.push(part));
             continue;
         }
-        let matcher = GlobBuilder::new(text).literal_separator(true).build().map_err(|e| e.to_string())?;
-        let matcher = matcher.compile_matcher();
+        let matcher = Pattern::new(text).map_err(|e| e.to_string())?;
         let mut next = Vec::new();
         for dir in found {
             let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-            next.extend(entries.flatten().filter(|e| matcher.is_match(e.file_name())).map(|e| e.path()));
+            next.extend(entries.flatten().filter(|e| e.file_name().to_str().is_some_and(|name| matcher.matches(name))).map(|e| e.path()));
             if next.len() > MAX_MATCHES {
                 return Err(format!("more than {MAX_MATCHES} files match"));
             }

@@ -155,7 +155,7 @@ fn log_level(r: &mut Reader, flags: &Flags) -> Result<String> {
     let level = r.flagged(&TABLE, "log_level", ("--log-level", flags.log_level.clone()), default)?;
     // containerd has two levels that tracing does not.
     let level = if ["fatal", "panic"].contains(&level.as_str()) { "error".to_owned() } else { level };
-    match level.parse::<tracing_subscriber::EnvFilter>() {
+    match level.parse::<tracing_subscriber::filter::Targets>() {
         Ok(_) => Ok(level),
         Err(e) => Err(r.wrong(&TABLE, "log_level", e)),
     }

@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, Own};
 
@@ -11,15 +13,18 @@ use crate::config::{LogFormat, Own};
 /// # Errors
 /// When logging was started before.
 pub(super) fn start(own: &Own) -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_new(&own.log_level)?;
+    let filter: Targets = own.log_level.parse()?;
     // A log that cannot be written (a full disk, a reader that is gone) is not to be reported there: that would panic.
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    let builder = builder.log_internal_errors(false);
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
+    let lines = lines.with_max_level(LevelFilter::TRACE);
     let started = match own.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+        LogFormat::Text => lines.finish().with(filter).try_init(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            lines.finish().with(filter).try_init()
+        }
     };
-    started.map_err(|e| e.to_string())?;
+    started?;
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();
         let message = payload.downcast_ref::<&str>().copied();
