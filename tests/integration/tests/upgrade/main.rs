@@ -99,7 +99,8 @@ async fn containers_are_made_and_measured_and_limited() -> Result<()> {
     let limit = v1::LinuxContainerResources { memory_limit_in_bytes: 32 << 20, ..Default::default() };
     config.linux.get_or_insert_default().resources = Some(limit);
     let greedy = cri.run(&old.id, &config, &old.sandbox).await?;
-    let status = cri.wait_exit(&greedy, SOON).await?;
+    // An emulated processor needs its time to fill it.
+    let status = cri.wait_exit(&greedy, 6 * SOON).await?;
     ensure!((status.exit_code, status.reason.as_str()) == (137, "OOMKilled"), "{status:?}");
     let config = cricket_integration::idle("new", BUSYBOX);
     let new = cri.run(&old.id, &config, &old.sandbox).await?;
