@@ -291,7 +291,7 @@ impl Supervisor {
         let left = container.kill_cgroup();
         let State::Ending { status, looks, draining: draining @ false } = &mut container.state else { return };
         if let (None, Some(pidfd)) = (&status, &container.pidfd) {
-            *status = wait::status_of_stranger(container.pid, pidfd);
+            *status = wait::status_of_stranger(pidfd);
         }
         // Its parent may take a moment to reap an adopted one.
         let unknown = status.is_none() && *looks < SETTLE_LOOKS / 4;

@@ -21,7 +21,7 @@ pub fn split<'a>(name: &'static str, max: usize, chunks: impl Iterator<Item = &'
 
 /// The exit status in proc_pid_stat(5) of a zombie.
 pub fn zombie_status(stat: &[u8]) -> Option<ExitStatus> {
-    crate::wait::zombie_status(stat)
+    ExitStatus::of_zombie(stat)
 }
 
 /// Writes an exit record.

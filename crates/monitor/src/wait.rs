@@ -34,27 +34,10 @@ pub(crate) fn reap_pid(pid: i32) -> io::Result<Option<Ended>> {
     waitid(libc::P_PID, pid.cast_unsigned(), 0)
 }
 
-/// How a process ended that is no child: its pidfd knows once it is reaped (kernel ≥ 6.15), `/proc/PID/stat` while it
-/// is a zombie, and an init process may take its time to reap.
-pub(crate) fn status_of_stranger(pid: i32, pidfd: &impl AsFd) -> Option<ExitStatus> {
+/// How a process ended that is no child.
+pub(crate) fn status_of_stranger(pidfd: &impl AsFd) -> Option<ExitStatus> {
     let pidfd = Pidfd::from_fd(pidfd.as_fd().try_clone_to_owned().ok()?).ok()?;
-    if let Some(status) = pidfd.exit_info().ok()? {
-        return Some(status);
-    }
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let status = zombie_status(&stat)?;
-    // Still this process: the number was not reused before it was read.
-    (pidfd.pid().ok()? == Some(pid)).then_some(status)
-}
-
-/// The last field of a zombie's proc_pid_stat(5), `exit_code`, in the form of waitpid(2).
-pub(crate) fn zombie_status(stat: &[u8]) -> Option<ExitStatus> {
-    // The command's name, in parentheses, may contain anything.
-    let after = stat.rsplit(|byte| *byte == b')').next()?;
-    let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
-    let zombie = fields.next()? == "Z";
-    let code = fields.next_back()?.parse().ok()?;
-    zombie.then(|| ExitStatus::from_wait_status(code))
+    pidfd.exit_status().ok()?
 }
 
 fn waitid(kind: libc::idtype_t, id: u32, flags: i32) -> io::Result<Option<Ended>> {
@@ -79,18 +62,4 @@ fn waitid(kind: libc::idtype_t, id: u32, flags: i32) -> io::Result<Option<Ended>
         ExitStatus::Signal(status as u8)
     };
     Ok(Some(Ended { pid, status }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_zombie_tells_how_it_ended() {
-        let stat = |state: &str, code: i32| format!("12 (a) b) {state} 1 12 12 0 -1 0 0 {code}\n").into_bytes();
-        assert_eq!(zombie_status(&stat("Z", 11 << 8)), Some(ExitStatus::Code(11)));
-        assert_eq!(zombie_status(&stat("Z", 9)), Some(ExitStatus::Signal(9)));
-        assert_eq!(zombie_status(&stat("S", 0)), None);
-        assert_eq!(zombie_status(b""), None);
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! (none) ──begin──▶ InFlight ──finish(Ok)──▶ Done(Untold) ──told──▶ Done(Told) ──forget──▶ (none)
-//!                      └──────finish(Err)──▶ (none)             restore ──▶ Done(Unsure)
+//!                      └─finish(Err), or of what is gone─▶ (none)       restore ──▶ Done(Unsure)
 //! ```
 //!
 //! Invariants: a key has one entry; an entry in flight is joined by equal requests only; an ID that a caller was told of
@@ -20,8 +20,17 @@ use crate::error::{Error, Result};
 type Outcome = Option<Result<String>>;
 
 enum Entry<R> {
-    InFlight { request: R, outcome: watch::Receiver<Outcome> },
-    Done { request: R, id: String, told: Heard },
+    /// What was removed meanwhile may be what it has just made: its outcome comes from another task than that.
+    InFlight {
+        request: R,
+        outcome: watch::Receiver<Outcome>,
+        gone: Vec<String>,
+    },
+    Done {
+        request: R,
+        id: String,
+        told: Heard,
+    },
 }
 
 /// Whether the caller of a finished create knows its outcome.
@@ -99,7 +108,7 @@ impl<R: PartialEq + Clone> Joins<R> {
         match entries.get(key) {
             // A lead that was dropped (a panic) has no outcome: the name is free.
             Some(Entry::InFlight { outcome, .. }) if abandoned(outcome) => lead(&mut entries, key, request),
-            Some(Entry::InFlight { request: r, outcome }) if r == request => Begin::Join(Wait(outcome.clone())),
+            Some(Entry::InFlight { request: r, outcome, .. }) if r == request => Begin::Join(Wait(outcome.clone())),
             Some(Entry::InFlight { .. }) => Begin::Busy,
             Some(Entry::Done { request: r, id, told }) => match (told, r == request) {
                 (Heard::Untold | Heard::Unsure, true) => Begin::Adopt(id.clone()),
@@ -120,7 +129,7 @@ impl<R: PartialEq + Clone> Joins<R> {
         {
             let mut entries = self.lock();
             match (&outcome, entries.remove(&lead.key)) {
-                (Ok(id), Some(Entry::InFlight { request, .. })) => {
+                (Ok(id), Some(Entry::InFlight { request, gone, .. })) if !gone.contains(id) => {
                     entries.insert(lead.key.clone(), Entry::Done { request, id: id.clone(), told: Heard::Untold });
                 }
                 (_, Some(done @ Entry::Done { .. })) => {
@@ -149,15 +158,17 @@ impl<R: PartialEq + Clone> Joins<R> {
     /// The object is gone: its name is free again.
     pub(crate) fn forget(&self, key: &str, gone: &str) {
         let mut entries = self.lock();
-        if matches!(entries.get(key), Some(Entry::Done { id, .. }) if id == gone) {
-            entries.remove(key);
+        match entries.get_mut(key) {
+            Some(Entry::Done { id, .. }) if id == gone => drop(entries.remove(key)),
+            Some(Entry::InFlight { gone: removed, .. }) => removed.push(gone.to_owned()),
+            _ => {}
         }
     }
 }
 
 fn lead<R: Clone>(entries: &mut HashMap<String, Entry<R>>, key: &str, request: &R) -> Begin {
     let (tx, rx) = watch::channel(None);
-    entries.insert(key.to_owned(), Entry::InFlight { request: request.clone(), outcome: rx });
+    entries.insert(key.to_owned(), Entry::InFlight { request: request.clone(), outcome: rx, gone: Vec::new() });
     Begin::Lead(Lead { key: key.to_owned(), outcome: tx })
 }
 
@@ -208,6 +219,20 @@ mod tests {
         assert!(matches!(joins.begin("a", &1), Begin::Adopt(id) if id == "id"));
         joins.told("a", "id");
         assert!(matches!(joins.begin("a", &1), Begin::Exists(id) if id == "id"));
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_before_its_create_was_heard_of_is_given_to_nobody_else() {
+        let joins = Joins::default();
+        let lead = take_lead(&joins, "a", 1);
+        let wait = joins.wait(&lead);
+        // Another client found it in a list.
+        joins.forget("a", "id");
+        joins.finish(lead, Ok("id".into()));
+        assert_eq!(wait.outcome().await.expect("it was made"), "id");
+        let next = take_lead(&joins, "a", 1);
+        joins.finish(next, Ok("other".into()));
+        assert!(matches!(joins.begin("a", &1), Begin::Adopt(id) if id == "other"));
     }
 
     #[tokio::test]

@@ -63,6 +63,16 @@ impl ExitStatus {
         if signal == 0 { Self::Code((status >> 8) as u8) } else { Self::Signal(signal as u8) }
     }
 
+    /// The last field of a zombie's proc_pid_stat(5), `exit_code`, in the form of waitpid(2); `None` of a process that lives.
+    pub fn of_zombie(stat: &[u8]) -> Option<Self> {
+        // The command's name, in parentheses, may contain anything.
+        let after = stat.rsplit(|byte| *byte == b')').next()?;
+        let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
+        let zombie = fields.next()? == "Z";
+        let code = fields.next_back()?.parse().ok()?;
+        zombie.then(|| Self::from_wait_status(code))
+    }
+
     /// As a shell counts: the status, or 128 + the signal.
     pub fn shell_code(self) -> i32 {
         match self {
@@ -168,6 +178,18 @@ impl Pidfd {
         }
     }
 
+    /// How it ended, whoever's child it is: [`Pidfd::exit_info`], or while it is a zombie (an init process may take its
+    /// time to reap what it has inherited) its `/proc/PID/stat`. `None` while it lives, and where nobody knows any more.
+    pub fn exit_status(&self) -> Result<Option<ExitStatus>> {
+        if let Some(status) = self.exit_info()? {
+            return Ok(Some(status));
+        }
+        let Some(pid) = self.pid()? else { return self.exit_info() };
+        let status = std::fs::read(format!("/proc/{pid}/stat")).ok().and_then(|stat| ExitStatus::of_zombie(&stat));
+        // Still this process: the number was not reused before it was read.
+        if self.pid()? == Some(pid) { Ok(status) } else { self.exit_info() }
+    }
+
     fn ask(&self, info: &mut libc::pidfd_info) -> io::Result<()> {
         // SAFETY: the descriptor is open, and `info` is the structure that the request's number encodes.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::PIDFD_GET_INFO as _, std::ptr::from_mut(info)) };
@@ -265,14 +287,26 @@ mod tests {
         assert!(other.open().expect("open").is_none());
 
         assert_eq!(pidfd.exit_info().expect("info"), None);
+        assert_eq!(pidfd.exit_status().expect("status"), None);
         pidfd.send_signal(libc::SIGTERM).expect("signal");
         assert!(pidfd.wait(Some(Duration::from_secs(10))).expect("wait"));
+        assert_eq!(pidfd.exit_status().expect("of a zombie"), Some(ExitStatus::Signal(15)));
         child.wait().expect("reap");
         assert!(identity.open().expect("open").is_none());
         assert_eq!(pidfd.pid().expect("pid"), None);
         assert_eq!(pidfd.send_signal(libc::SIGTERM).expect_err("gone").io().kind(), io::ErrorKind::NotFound);
         let expected = Pidfd::keeps_exit_info().then_some(ExitStatus::Signal(15));
         assert_eq!(pidfd.exit_info().expect("info"), expected);
+        assert_eq!(pidfd.exit_status().expect("status"), expected);
+    }
+
+    #[test]
+    fn a_zombie_tells_how_it_ended() {
+        let stat = |state: &str, code: i32| format!("12 (a) b) {state} 1 12 12 0 -1 0 0 {code}\n").into_bytes();
+        assert_eq!(ExitStatus::of_zombie(&stat("Z", 11 << 8)), Some(ExitStatus::Code(11)));
+        assert_eq!(ExitStatus::of_zombie(&stat("Z", 9)), Some(ExitStatus::Signal(9)));
+        assert_eq!(ExitStatus::of_zombie(&stat("S", 0)), None);
+        assert_eq!(ExitStatus::of_zombie(b""), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A monitor that died is replaced: what it held is here in duplicate, its containers go on.
 
 use cricket_process::Pidfd;
-use cricket_runtime::monitor::{AdoptRequest, ExitFacts, MonitorClient};
+use cricket_runtime::monitor::{AdoptRequest, ExitFacts, MonitorClient, kill_stuck};
 use tokio::sync::mpsc;
 
 use super::Driver;
@@ -25,6 +25,7 @@ impl Driver {
     pub(super) async fn find_monitor(&mut self) {
         if let Err(e) = self.replace_monitor().await {
             tracing::error!(pod = %self.record.sandbox.id, error = %e, "the pod's monitor could not be replaced");
+            self.watch_all();
         }
         self.publish();
     }
@@ -38,7 +39,16 @@ impl Driver {
             .map_err(|e| Error::internal("start another monitor", &e))?;
         self.monitor_events = events;
         let fds = self.held.iter().map(|h| (h.name.clone(), h.fd.clone())).collect();
-        self.held = hold(&client, fds).await?;
+        self.held = match hold(&client, fds).await {
+            Ok(held) => held,
+            Err(e) => {
+                // Nobody would know of it.
+                if let Err(e) = kill_stuck(client.pidfd()).await {
+                    tracing::error!(pod = %self.record.sandbox.id, error = %e, "a monitor of no use could not be ended");
+                }
+                return Err(e);
+            }
+        };
         // What is being launched by the old one ends with it, and is told as a failed start.
         let running: Vec<_> = self.running().into_iter().filter(|id| !self.flights.has(id)).collect();
         for id in running {
@@ -50,8 +60,17 @@ impl Driver {
         Ok(())
     }
 
-    /// Gives the monitor a container that another one launched.
+    /// Gives the monitor a container that another one launched. One that it does not take is watched.
     pub(crate) async fn hand_over(&mut self, client: &MonitorClient, id: &cricket_model::ContainerId) -> Result<()> {
+        let given = self.give(client, id).await;
+        match given {
+            Ok(()) => self.attended(id),
+            Err(_) => self.watch(id),
+        }
+        given
+    }
+
+    async fn give(&mut self, client: &MonitorClient, id: &cricket_model::ContainerId) -> Result<()> {
         let record = self.container(id)?.clone();
         let Some(live) = self.live.get(id).cloned() else {
             // Its start was interrupted and nobody knows its PID: the cgroup is the handle that is left.

@@ -15,6 +15,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use cricket_model::ContainerId;
+use cricket_process::ExitStatus;
 use cricket_runtime::monitor::ExitFacts;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -39,6 +40,8 @@ pub(crate) enum Done {
     Launched(ContainerId, Reply<()>, Result<Launched>),
     /// RemoveContainer's effects.
     Removed(ContainerId, Result<()>),
+    /// A container that no monitor may have has ended.
+    Unattended(ContainerId, Result<Option<ExitStatus>>),
     /// The network that an earlier boot left.
     Detached(Result<()>),
     /// The pod's network, namespaces and monitor are gone.
@@ -249,6 +252,7 @@ impl Driver {
             Done::Ended(id, left, ended) => self.ended(&id, left, ended),
             Done::Launched(id, reply, launched) => self.launched(&id, reply, launched).await,
             Done::Removed(id, removed) => self.removed(&id, removed),
+            Done::Unattended(id, ended) => self.watched(&id, ended),
             Done::Detached(detached) => self.detached(detached),
             Done::TakenDown(result) => self.taken_down(result),
             Done::Discarded(result) => self.discarded(result),

@@ -24,6 +24,7 @@ mod launch;
 mod remove;
 mod start;
 mod stop;
+mod unattended;
 mod update;
 
 use std::collections::{HashMap, HashSet};
@@ -50,6 +51,7 @@ pub(crate) use flight::{Flights, Left};
 pub(crate) use launch::monitor_cgroup;
 pub(crate) use remove::{discard_container, kill_process, remove_cgroup};
 pub(crate) use stop::Stop;
+pub(crate) use unattended::Watches;
 
 /// Answer channel of a command.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -112,6 +114,7 @@ pub(crate) struct Driver {
     /// Containers whose start succeeded without its caller hearing of it: a repetition succeeds, too.
     pub(crate) unheard: HashSet<ContainerId>,
     pub(crate) backlog: Backlog,
+    pub(crate) watches: Watches,
     /// The pod is gone. Who asked for that is answered when its name is free.
     pub(crate) farewell: Option<Vec<Reply<()>>>,
     pub(crate) commands: mpsc::Receiver<Command>,

@@ -184,6 +184,7 @@ async fn monitor(
     let client = MonitorClient::spawn(&shared.helpers, dir, id, events)
         .await
         .map_err(|e| Error::internal("start the pod's monitor", &e))?;
+    point("sandbox.monitor");
     let held = hold(&client, made.into_fds()).await?;
     Ok((client, held))
 }
@@ -236,6 +237,7 @@ pub(crate) fn assemble(
         backlog: Backlog::default(),
         farewell: None,
         unheard: HashSet::new(),
+        watches: HashMap::new(),
         commands,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cricket_cri_api::v1::{self, ContainerState};
@@ -14,7 +13,7 @@ use tonic::Code;
 use crate::support::{SOON, footprint, pid, ready, remove, whole_lines};
 
 /// A file system of its own on a directory.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
     fn mount(at: &Path, size: &str) -> Result<Self> {
@@ -24,8 +23,13 @@ impl Disk {
         Ok(Self(at.to_owned()))
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Writes until there is no space left.
-    fn fill(&self) -> Result<()> {
+    pub(crate) fn fill(&self) -> Result<()> {
         let mut file = std::fs::File::create(self.0.join("fill"))?;
         for size in [1 << 16, 1] {
             let piece = vec![b'x'; size];
@@ -34,7 +38,7 @@ impl Disk {
         Ok(())
     }
 
-    fn free(&self) -> Result<()> {
+    pub(crate) fn free(&self) -> Result<()> {
         Ok(std::fs::remove_file(self.0.join("fill"))?)
     }
 }
@@ -46,7 +50,7 @@ impl Drop for Disk {
 }
 
 /// A node that was restarted with a small file system in the place of its root or state directory.
-async fn on_disk(at: impl Fn(&Node) -> PathBuf, size: &str) -> Result<(Disk, Node)> {
+pub(crate) async fn on_disk(at: impl Fn(&Node) -> PathBuf, size: &str) -> Result<(Disk, Node)> {
     let mut node = Node::start().await?;
     node.daemon.stop()?;
     let disk = Disk::mount(&at(&node), size)?;

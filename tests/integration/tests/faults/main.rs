@@ -14,3 +14,4 @@ mod restart;
 mod sandboxes;
 mod soak;
 mod support;
+mod unattended;

@@ -32,6 +32,36 @@ pub(crate) async fn die_at<T: std::fmt::Debug>(
     daemon.cri().await
 }
 
+/// Restarts the daemon so that it stands still at `point`, makes a call that gets there, does something `meanwhile`, and
+/// lets the daemon go on.
+pub(crate) async fn halt_at<T>(
+    daemon: &mut Daemon,
+    point: &str,
+    call: impl AsyncFnOnce(Cri) -> Answer<T>,
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<Answer<T>> {
+    daemon.stop()?;
+    daemon.options().env.push(("CRICKET_FAULT".to_owned(), format!("halt:{point}")));
+    let launched = daemon.launch();
+    daemon.options().env.pop();
+    launched?;
+    let (cri, pid) = (daemon.cri().await?, daemon.pid().context("no daemon")?);
+    let halted = async {
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let deadline = tokio::time::Instant::now() + SOON;
+        while !state().rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+            ensure!(tokio::time::Instant::now() < deadline, "{point} was not reached");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let done = meanwhile();
+        kill("CONT", i32::try_from(pid)?)?;
+        done
+    };
+    let (answer, halted) = tokio::join!(tokio::time::timeout(SOON * 2, call(cri)), halted);
+    halted?;
+    answer.with_context(|| format!("a call hangs after {point}"))
+}
+
 /// A pod whose container counts in its log.
 pub(crate) struct Neighbour {
     pub(crate) sandbox: v1::PodSandboxConfig,
