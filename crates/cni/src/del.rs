@@ -25,7 +25,7 @@ impl Cni {
         let record = match inner.cache.read(sandbox).await {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => record,
-            Err(e @ Error::CorruptRecord { .. }) => {
+            Err(e) if is_lost(&e) => {
                 tracing::warn!(%sandbox, error = %e, "detaching from the networks configured now");
                 substitute(inner, sandbox)
             }
@@ -33,7 +33,22 @@ impl Cni {
         };
         inner.detach(sandbox, &record, netns).await?;
         point("cni.deleted");
-        inner.cache.remove(sandbox).await
+        if let Err(e) = inner.cache.remove(sandbox).await {
+            // A disk that fails keeps no pod: what comes back with it is torn down once more.
+            tracing::warn!(%sandbox, error = %e, "the network record stays");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a record cannot be had however often it is asked for: damaged, or on a disk that fails.
+fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::CorruptRecord { .. } => true,
+        Error::Cache { source, .. } => [rustix::io::Errno::IO, rustix::io::Errno::UCLEAN]
+            .iter()
+            .any(|e| source.raw_os_error() == Some(e.raw_os_error())),
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 //! what is read later counts; `*` in a name matches any number of files, none included.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fs::DirEntry;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -115,7 +116,8 @@ fn glob(pattern: &Path) -> std::result::Result<Vec<PathBuf>, String> {
         let mut next = Vec::new();
         for dir in found {
             let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-            next.extend(entries.flatten().filter(|e| e.file_name().to_str().is_some_and(|name| matcher.matches(name))).map(|e| e.path()));
+            let fits = |e: &DirEntry| e.file_name().to_str().is_some_and(|name| matcher.matches(name));
+            next.extend(entries.flatten().filter(fits).map(|e| e.path()));
             if next.len() > MAX_MATCHES {
                 return Err(format!("more than {MAX_MATCHES} files match"));
             }

@@ -121,7 +121,8 @@ async fn a_change_that_is_being_recorded_is_completed() {
     store.pull("r.test/repo:moved", None).await.unwrap();
     store.pull("r.test/repo:kept", None).await.unwrap();
     registry.push("moved", &new);
-    let changes: [(&str, fn(&ImageStore) -> tokio::task::AbortHandle); 4] = [
+    type Change = (&'static str, fn(&ImageStore) -> tokio::task::AbortHandle);
+    let changes: [Change; 4] = [
         ("a pull", |store| pull(store, "moved").abort_handle()),
         ("a pin", |store| {
             let store = store.clone();

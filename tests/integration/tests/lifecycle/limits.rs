@@ -255,7 +255,8 @@ async fn all_capabilities_may_be_added_dropped_and_both() -> Result<()> {
     let (chown, bind) = (1_u64, 1_u64 << 10);
     let strings = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
     // Added, dropped, ambient; what root has, what a user has in effect.
-    let cases: [(&[&str], &[&str], &[&str], u64, u64); 7] = [
+    type Case = (&'static [&'static str], &'static [&'static str], &'static [&'static str], u64, u64);
+    let cases: [Case; 7] = [
         (&["ALL"], &[], &[], all, 0),
         (&["all"], &["CHOWN"], &[], all & !chown, 0),
         (&[], &["ALL"], &[], 0, 0),
