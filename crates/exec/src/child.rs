@@ -36,6 +36,7 @@ pub(crate) struct Child<'h> {
     pub(crate) config: &'h CommandConfig,
     pub(crate) target: &'h Target,
     pub(crate) capabilities: Set,
+    pub(crate) ambient: Set,
     pub(crate) program: Option<(seccomp::Program, u32)>,
     pub(crate) command: &'h Command,
 }
@@ -136,7 +137,7 @@ impl Child<'_> {
             (Some(_), false) => Set::from_names(["CAP_SYS_ADMIN"]).0,
             _ => Set::EMPTY,
         };
-        caps::set(self.capabilities.union(filter_needs))?;
+        caps::set(self.capabilities.union(filter_needs), self.ambient)?;
         if !entered {
             enter_directory(&config.cwd, chdir(&*config.cwd), false)?;
         }
@@ -163,7 +164,7 @@ impl Child<'_> {
             program.load(*flags)?;
         }
         if !filter_needs.is_empty() {
-            caps::set(self.capabilities)?;
+            caps::reduce(self.capabilities, self.ambient)?;
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
     let command = Command::new(&config.args, &config.env)?;
     let groups = Groups::open(&config.cgroup)?;
     let capabilities = capabilities(config, target)?;
+    let ambient = named(&config.ambient)?.intersection(capabilities);
     let program = config.seccomp.as_ref().map(read_program).transpose()?;
     // The child inherits the score; its own file could not be found any more from inside. Never the helper's own, which
     // is the monitor's: what runs in a container is not spared before all else.
@@ -50,7 +51,7 @@ fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
     match groups.clone(false, || own_group_of(&target.cgroups()?))? {
         Side::Child => {
             drop(ours);
-            Child { config, target, capabilities, program, command: &command }.run(&groups, theirs.as_fd())
+            Child { config, target, capabilities, ambient, program, command: &command }.run(&groups, theirs.as_fd())
         }
         Side::Parent(pid) => {
             drop(theirs);
@@ -62,13 +63,17 @@ fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
 
 /// What the command gets: no more than the container's init, and no more than there is to give.
 fn capabilities(config: &CommandConfig, target: &Target) -> Result<Set, Failure> {
-    let (wanted, unknown) = Set::from_names(&config.capabilities);
-    if let Some(name) = unknown.first() {
-        return Err(Failure::host(format!("unknown capability {name:?}")));
-    }
-    let wanted = wanted.intersection(target.bounding);
+    let wanted = named(&config.capabilities)?.intersection(target.bounding);
     // In a user namespace of its own the child starts with all of them.
     Ok(if target.namespaces.contains(Kinds::USER) { wanted } else { caps::clamp(wanted)?.0 })
+}
+
+fn named(names: &[String]) -> Result<Set, Failure> {
+    let (set, unknown) = Set::from_names(names);
+    match unknown.first() {
+        Some(name) => Err(Failure::host(format!("unknown capability {name:?}"))),
+        None => Ok(set),
+    }
 }
 
 fn read_program(config: &SeccompConfig) -> Result<(seccomp::Program, u32), Failure> {

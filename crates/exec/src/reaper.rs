@@ -76,7 +76,7 @@ fn shut_in() -> Result<(), Failure> {
     caps::limit_bounding(Set::EMPTY)?;
     // A pod's user namespace may map fewer IDs.
     identity::change(NOBODY, NOBODY, &[]).or_else(|_| identity::change(0, 0, &[]))?;
-    caps::set(Set::EMPTY)?;
+    caps::set(Set::EMPTY, Set::EMPTY)?;
     set_no_new_privs(true).doing("set no_new_privs")?;
     Ok(())
 }

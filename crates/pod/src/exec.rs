@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cricket_cgroup::{Cgroup, CgroupPath, JoinFds, Resources};
 use cricket_model::ErrorKind;
-use cricket_oci::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use cricket_oci::oci_spec::runtime::{Capabilities, LinuxNamespaceType, Process, Spec};
 use cricket_process::namespaces::Kinds;
 use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, MonitorClient, RunRequest, Supervised};
 use cricket_wire::exec_config::{
@@ -263,9 +263,12 @@ fn command_config(
     seccomp: Option<SeccompConfig>,
 ) -> CommandConfig {
     let user = process.user();
-    let bounding = process.capabilities().as_ref().and_then(|c| c.effective().clone()).unwrap_or_default();
-    let mut capabilities: Vec<String> = bounding.iter().map(|c| format!("CAP_{c}")).collect();
-    capabilities.sort();
+    let held = process.capabilities().as_ref();
+    let named = |set: Option<&Capabilities>| {
+        let mut names: Vec<String> = set.into_iter().flatten().map(|c| format!("CAP_{c}")).collect();
+        names.sort();
+        names
+    };
     let rlimit = |l: &cricket_oci::oci_spec::runtime::PosixRlimit| Rlimit {
         name: l.typ().to_string(),
         soft: l.soft(),
@@ -281,7 +284,8 @@ fn command_config(
         uid: user.uid(),
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
-        capabilities,
+        capabilities: named(held.and_then(|c| c.effective().as_ref())),
+        ambient: named(held.and_then(|c| c.ambient().as_ref())),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         seccomp,
         apparmor_profile: process.apparmor_profile().clone(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
 };
 
 use crate::error::{Doing, Result};
@@ -198,12 +198,26 @@ pub fn limit_bounding(keep: Set) -> Result<()> {
     Ok(())
 }
 
-/// Sets permitted and effective of the calling thread; inheritable and ambient become empty (CVE-2022-24769).
-pub fn set(permitted_and_effective: Set) -> Result<()> {
+/// Sets permitted and effective of the calling thread to `held`; of `ambient` what is held becomes inheritable and
+/// ambient, and nothing else is (CVE-2022-24769).
+pub fn set(held: Set, ambient: Set) -> Result<()> {
     clear_ambient_capability_set().doing(|| "clear the ambient capabilities")?;
-    let set = CapabilitySet::from_bits_retain(permitted_and_effective.0);
-    let sets = CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).doing(|| format!("set the capabilities {permitted_and_effective:?}"))
+    reduce(held, ambient)?;
+    for number in (0..64).filter(|number| held.intersection(ambient).0 & (1 << number) != 0) {
+        configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)
+            .doing(|| format!("raise ambient capability {number}"))?;
+    }
+    Ok(())
+}
+
+/// As [`set`], but raises no ambient capability: of those that are, the kernel keeps what stays permitted and
+/// inheritable.
+pub fn reduce(held: Set, inheritable: Set) -> Result<()> {
+    let (permitted, inheritable) = (held.0, held.intersection(inheritable).0);
+    let permitted = CapabilitySet::from_bits_retain(permitted);
+    let inheritable = CapabilitySet::from_bits_retain(inheritable);
+    set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable })
+        .doing(|| format!("set the capabilities {held:?}"))
 }
 
 #[cfg(test)]
@@ -235,14 +249,25 @@ mod tests {
     #[test]
     fn sets_of_a_thread_change() {
         std::thread::spawn(|| {
+            let sets = || {
+                let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
+                Sets::parse_status(&status).expect("sets")
+            };
             let (keep, _) = Set::from_names(["CAP_KILL", "CAP_SETPCAP"]);
+            let (kill, _) = Set::from_names(["CAP_KILL"]);
+            let (beyond, _) = Set::from_names(["CAP_KILL", "CAP_CHOWN"]);
             limit_bounding(keep).expect("bounding");
-            set(keep).expect("set");
-            let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
-            let sets = Sets::parse_status(&status).expect("sets");
-            let expected =
+            set(keep, Set::EMPTY).expect("set");
+            let plain =
                 Sets { inheritable: Set::EMPTY, permitted: keep, effective: keep, bounding: keep, ambient: Set::EMPTY };
-            assert_eq!(sets, expected);
+            assert_eq!(sets(), plain);
+            // What is not held is not raised, and what is given up is not ambient any more.
+            set(keep, beyond).expect("ambient");
+            assert_eq!(sets(), Sets { inheritable: kill, ambient: kill, ..plain });
+            reduce(kill, kill).expect("reduce");
+            assert_eq!(sets(), Sets { inheritable: kill, permitted: kill, effective: kill, ambient: kill, ..plain });
+            reduce(Set::EMPTY, kill).expect("reduce");
+            assert_eq!(sets().ambient.union(sets().inheritable), Set::EMPTY);
         })
         .join()
         .expect("join");

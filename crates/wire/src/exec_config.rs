@@ -41,9 +41,12 @@ pub struct CommandConfig {
     #[serde(default)]
     pub groups: Vec<u32>,
     /// Capabilities (`CAP_CHOWN` …) for the bounding, permitted and effective sets; whatever the container's init
-    /// cannot have any more is left out. Inheritable and ambient sets are always empty.
+    /// cannot have any more is left out.
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// Those of `capabilities` for the inheritable and ambient sets as well; others are left out (capabilities(7)).
+    #[serde(default)]
+    pub ambient: Vec<String>,
     /// Whether `no_new_privs` is set.
     #[serde(default)]
     pub no_new_privileges: bool,

@@ -49,6 +49,14 @@ fn rights_are_those_asked_for_and_the_containers_at_most() {
     assert_eq!((sets.inheritable, sets.ambient), (Set::EMPTY, Set::EMPTY));
     assert_eq!((root.field("NoNewPrivs"), root.field("Groups")), ("0", ""));
 
+    // Ambient ones are in effect for a user, and the only ones that are inheritable; none is that is not held.
+    let kill = Set::from_names(["CAP_KILL"]).0;
+    let ambient = ["CAP_KILL", "CAP_SYS_TIME", "CAP_CHOWN"].map(String::from).to_vec();
+    let config_of_user = CommandConfig { uid: 1000, ambient, ..config.clone() };
+    let sets = Status(execute(&container, config_of_user).output().0).capabilities();
+    assert_eq!((sets.inheritable, sets.ambient, sets.bounding), (kill, kill, all));
+    assert_eq!((sets.permitted, sets.effective), (kill, kill));
+
     let config = CommandConfig { uid: 1000, gid: 1001, groups: vec![7, 8], no_new_privileges: true, ..config };
     let user = Status(execute(&container, config).output().0);
     assert_eq!(user.field("Uid"), "1000\t1000\t1000\t1000");

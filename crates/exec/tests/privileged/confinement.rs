@@ -39,6 +39,7 @@ fn the_filter_is_loaded_with_and_without_no_new_privileges() {
         let config = CommandConfig {
             uid,
             no_new_privileges,
+            ambient: vec!["CAP_KILL".into()],
             seccomp: Some(SeccompConfig { program_fd: FIRST_EXTRA_FD + 1, flags: 0 }),
             ..command(&["sh", "-c", script])
         };
@@ -51,6 +52,8 @@ fn the_filter_is_loaded_with_and_without_no_new_privileges() {
         let (admin, _) = cricket_process::caps::Set::from_names(["CAP_SYS_ADMIN"]);
         let sets = status.capabilities();
         assert!(sets.permitted.union(sets.bounding).intersection(admin).is_empty(), "{sets:?}");
+        let (kill, _) = cricket_process::caps::Set::from_names(["CAP_KILL"]);
+        assert_eq!((sets.ambient, sets.inheritable), (kill, kill), "what the filter takes is not in the way");
     }
     assert!(!container.root().join("tmp/x").exists());
 }

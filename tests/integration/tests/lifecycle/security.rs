@@ -303,7 +303,14 @@ async fn ambient_capabilities_are_in_effect_for_a_user() -> Result<()> {
     context.capabilities =
         Some(v1::Capability { add_ambient_capabilities: vec!["NET_BIND_SERVICE".into()], ..Default::default() });
     let only = format!("{:016x}", 1 << 10);
-    assert_eq!(scene.output(&config).await?, [only.clone(), only]);
+    assert_eq!(scene.output(&config).await?, [only.clone(), only.clone()]);
+    // What is executed in it later has what it has, and nothing else that is inheritable.
+    let rest = security(&mut config).clone();
+    let mut config = idle("exec");
+    *security(&mut config) = rest;
+    let id = scene.run(&config).await?;
+    let sets = scene.sh(&id, "grep -E '^Cap(Inh|Prm|Eff|Amb):' /proc/self/status | cut -f 2").await?;
+    assert_eq!(sets.split_whitespace().collect::<Vec<_>>(), [only.as_str(); 4]);
     scene.end().await
 }
 

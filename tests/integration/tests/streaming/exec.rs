@@ -76,8 +76,11 @@ async fn a_streamed_command_may_what_a_synchronous_one_may() -> Result<()> {
     security.run_as_user = Some(v1::Int64Value { value: 1234 });
     security.supplemental_groups = vec![77];
     security.no_new_privs = true;
-    security.capabilities =
-        Some(v1::Capability { drop_capabilities: vec!["CHOWN".into()], ..v1::Capability::default() });
+    security.capabilities = Some(v1::Capability {
+        drop_capabilities: vec!["CHOWN".into()],
+        add_ambient_capabilities: vec!["NET_BIND_SERVICE".into()],
+        ..v1::Capability::default()
+    });
     security.seccomp = Some(v1::SecurityProfile {
         profile_type: v1::security_profile::ProfileType::RuntimeDefault.into(),
         localhost_ref: String::new(),
@@ -87,6 +90,9 @@ async fn a_streamed_command_may_what_a_synchronous_one_may() -> Result<()> {
                   sed 's/exec-[0-9a-f]*/EXEC/' /proc/self/cgroup; env | grep -v TERM | sort";
     let plain = scene.cri.exec_text(&main, &["sh", "-c", script]).await?;
     assert!(plain.contains("Seccomp:\t2") && plain.contains("1234"), "{plain}");
+    for set in ["Inh", "Prm", "Eff", "Amb"] {
+        assert!(plain.contains(&format!("Cap{set}:\t0000000000000400\n")), "{plain}");
+    }
     let streamed = Session::exec(&scene.cri, order(&main, script)).await?.finish().await?;
     assert_eq!(streamed.stdout, plain, "{streamed:?}");
     let terminal = Session::exec(&scene.cri, in_terminal(&main, script)).await?.finish().await?;

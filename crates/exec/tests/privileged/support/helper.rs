@@ -58,6 +58,7 @@ pub(crate) fn command(args: &[&str]) -> CommandConfig {
         gid: 0,
         groups: Vec::new(),
         capabilities: owned(&["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_DAC_OVERRIDE"]),
+        ambient: Vec::new(),
         no_new_privileges: false,
         seccomp: None,
         apparmor_profile: None,
