@@ -92,15 +92,18 @@ impl Pods {
             stdout: their_stdout,
             stderr: their_stderr,
         };
-        let closed = monitor
-            .attach(request)
-            .await
+        let (once, kept) = (session.stdin && config.stdin_once, live.clone());
+        // The session's end is to be the input's end, and this daemon's writing end would outlive it. One that could
+        // not be attached leaves it for the next.
+        let release = move || {
+            if once {
+                kept.stdio.release_stdin()
+            }
+        };
+        let attached = to_the_end(async move { monitor.attach(request).await.inspect(|_| release()) });
+        let closed = attached
+            .await?
             .map_err(|e| Error::caused(kind(&e), format_args!("attach to container {}", record.id.short()), &e))?;
-        if session.stdin && config.stdin_once {
-            // The session's end is to be the input's end, and this daemon's writing end would outlive it. One that could
-            // not be attached leaves it for the next.
-            live.stdio.release_stdin();
-        }
         Ok(Attachment {
             stdin: stdin.map(Input::new).transpose()?,
             stdout: stdout.map(|fd| Output::pipe(fd, None)).transpose()?,
@@ -109,6 +112,11 @@ impl Pods {
             closed: Closed(closed),
         })
     }
+}
+
+/// Goes on also when nobody waits for it any more: what the monitor has done has consequences here.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(|e| Error::internal("attach", &e))
 }
 
 fn kind(error: &MonitorError) -> ErrorKind {
@@ -156,6 +164,27 @@ mod tests {
         assert_eq!(kind(&refused(Code::NotFound)), ErrorKind::FailedPrecondition);
         assert_eq!(kind(&refused(Code::Exhausted)), ErrorKind::ResourceExhausted);
         assert_eq!(kind(&refused(Code::Host)), ErrorKind::Internal);
+    }
+
+    /// The monitor has taken the session and the call is given up before it hears of that.
+    #[tokio::test]
+    async fn input_is_released_though_the_call_is_dropped() {
+        use crate::stream::Stdio;
+        use cricket_runtime::monitor::Stream;
+        let (mut reader, writer) = std::io::pipe().expect("pipe");
+        let stdio = std::sync::Arc::new(Stdio::from(vec![(Stream::Stdin, writer.into())]));
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        let (kept, (done, ended)) = (stdio.clone(), tokio::sync::oneshot::channel());
+        let call = to_the_end(async move {
+            answered.await.expect("answered");
+            kept.release_stdin();
+            done.send(()).expect("told");
+        });
+        let given_up = tokio::time::timeout(std::time::Duration::ZERO, call).await;
+        assert!(given_up.is_err());
+        answer.send(()).expect("it goes on");
+        ended.await.expect("released");
+        assert_eq!(std::io::Read::read(&mut reader, &mut [0]).expect("ended"), 0);
     }
 
     #[test]

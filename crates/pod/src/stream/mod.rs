@@ -7,8 +7,8 @@
 //! port-forward  TcpStream, its socket made inside the pod's network namespace
 //! ```
 //!
-//! Invariants: everything of a session is owned by what its caller holds, so a session that is dropped leaves no task,
-//! descriptor or process; no byte of a session passes through a buffer here, so that a slow client is felt by the
+//! Invariants: everything of a session is owned by what its caller holds, so a session that is dropped leaves no
+//! descriptor or process, and no task but one that waits for the monitor's answer; no byte of a session passes through a buffer here, so that a slow client is felt by the
 //! command and by nothing else.
 
 mod attach;
