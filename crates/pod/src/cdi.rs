@@ -1,8 +1,6 @@
 //! CDI devices of containers: those that the request and its annotations name, before plugins see the specification,
 //! and those that plugins add.
 
-use std::sync::Arc;
-
 use cricket_cdi::{Able, Error as CdiError, Host, LiveNodes, Snapshot};
 use cricket_cri_api::v1;
 use cricket_oci::oci_spec::runtime::Spec;
@@ -10,7 +8,7 @@ use cricket_runtime::handlers::{Handler, YOUKI_TYPE};
 
 use crate::error::{Error, Result};
 use crate::host::LivePaths;
-use crate::shared::{Shared, blocking};
+use crate::shared::Shared;
 
 /// Gives the container what it asks for; blocks while changed files are read.
 ///
@@ -39,16 +37,7 @@ pub(crate) fn inject(
     edit(shared, handler, &registry.read(), spec, &names).map_err(|e| Error::from_kinded("CDI", &e))
 }
 
-/// What the directories hold now, where plugins ask for some of it.
-pub(crate) async fn read(shared: &Arc<Shared>, wanted: bool) -> Result<Option<Snapshot>> {
-    if !wanted || shared.cdi.is_none() {
-        return Ok(None);
-    }
-    let shared = shared.clone();
-    blocking("read CDI specifications", move || Ok(shared.cdi.as_ref().map(|registry| registry.read()))).await
-}
-
-/// Edits a specification.
+/// Edits a specification. Looks at paths of the host.
 pub(crate) fn edit(
     shared: &Shared,
     handler: &dyn Handler,

@@ -74,9 +74,6 @@ impl Driver {
         let image = self.image(&config)?;
         let sandbox_record = &self.record.sandbox;
         let selinux = self.shared.selinux.of_container(&sandbox_record.id, sandbox_record.selinux.as_ref(), &config)?;
-        if selinux.is_some() {
-            crate::selinux::check_volumes(&config)?;
-        }
         let parent = self.shared.cgroups.parent(&self.record.sandbox.config.0);
         let defaults = image_defaults(&image);
         let volumes = self.volumes(id, &config, &defaults)?;
@@ -219,13 +216,9 @@ impl Driver {
 }
 
 /// Everything between the record that says CREATING and the one that says CREATED.
-async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
+async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
+    let mut input = blocking("make the bundle", move || make_bundle(&input).map(|()| input)).await?;
     let (store, id, rootfs) = (input.shared.images.clone(), input.id.clone(), input.rootfs.clone());
-    let folder = rootfs.clone();
-    blocking("make the bundle", move || {
-        crate::bundle::folder(&folder).map_err(|e| Error::internal(format_args!("make {}", folder.display()), &e))
-    })
-    .await?;
     let maps = crate::sandbox::user_namespace(&input.record.config.0)?;
     store.create_rootfs(&id, &image, maps).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
     let label = input.selinux.as_ref().map(|labels| labels.files.to_string());
@@ -246,8 +239,7 @@ async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
     let nri = &input.shared.nri;
     let handlers = &input.shared.handlers;
     let handler = handlers.get(&input.record.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
-    let resources =
-        nri.create(&input.shared, &input.record, &input.container, handler.as_ref(), &mut spec.spec).await?;
+    let resources = nri.create(&input.shared, &input.record, &input.container, handler, &mut spec.spec).await?;
     let groups = spec.spec.process().as_ref().and_then(|process| process.user().additional_gids().clone());
     let (bundle, whole) = (input.bundle, spec.spec);
     let written = blocking("write the specification", move || {
@@ -261,6 +253,15 @@ async fn make(image: Arc<Image>, mut input: SpecInput) -> Result<Made> {
         supplemental_groups: groups.iter().flatten().map(|g| i64::from(*g)).collect(),
     };
     Ok(Made { user, stop_signal: spec.stop_signal, make_dirs: spec.mounts_to_create, resources })
+}
+
+/// The bundle's folder, for a container that may be made.
+fn make_bundle(input: &SpecInput) -> Result<()> {
+    if input.selinux.is_some() {
+        crate::selinux::check_volumes(&input.config)?;
+    }
+    let folder = &input.rootfs;
+    crate::bundle::folder(folder).map_err(|e| Error::internal(format_args!("make {}", folder.display()), &e))
 }
 
 /// An empty directory of the container's root: what the image has there brings owners of its own.

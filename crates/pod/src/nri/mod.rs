@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::host::LivePaths;
 use crate::pods::Pods;
 use crate::record::{ContainerRecord, SandboxRecord};
-use crate::shared::Shared;
+use crate::shared::{Shared, blocking};
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -151,13 +151,13 @@ impl Nri {
     /// record has to have.
     ///
     /// # Errors
-    /// The container must not be made; plugins know that it is not.
+    /// The container must not be made; plugins know that it is not. `spec` is not to be used then.
     pub(crate) async fn create(
         &self,
         shared: &Arc<Shared>,
         sandbox: &SandboxRecord,
         record: &ContainerRecord,
-        handler: &dyn Handler,
+        handler: &Arc<dyn Handler>,
         spec: &mut Spec,
     ) -> Result<v1::LinuxContainerResources> {
         let limits = record.resources.0.clone();
@@ -166,15 +166,16 @@ impl Nri {
         }
         let (pod, container) = (describe::pod(sandbox), describe::container(sandbox, record, Some(spec)));
         let adjust = self.request(|plugins| async move { plugins.create_container(&pod, &container).await }).await?;
-        let found = crate::cdi::read(shared, !adjust.cdi_devices.is_empty()).await;
-        let made = found.and_then(|found| {
-            check(&adjust, handler)?;
-            let inject = found.as_ref().map(|found| {
-                move |spec: &mut Spec, names: &[String]| {
-                    crate::cdi::edit(shared, handler, found, spec, names).map_err(|e| e.to_string())
-                }
-            });
-            adjusted(spec, &adjust, limits, inject.as_ref().map(|inject| inject as &Injector<'_>))
+        let (shared, handler, mut adjusting) = (shared.clone(), handler.clone(), std::mem::take(spec));
+        // Paths that plugins and CDI specifications name are looked at, and may be on whatever does not answer.
+        let made = blocking("adjust the specification", move || {
+            check(&adjust, handler.as_ref())?;
+            let limits = adjust_all(&shared, handler.as_ref(), &mut adjusting, &adjust, limits)?;
+            Ok((adjusting, limits))
+        });
+        let made = made.await.map(|(adjusted, limits)| {
+            *spec = adjusted;
+            limits
         });
         made.inspect_err(|_| self.undo(sandbox, record))
     }
@@ -284,6 +285,24 @@ fn check(adjust: &ContainerAdjustment, handler: &dyn Handler) -> Result<()> {
         Some((_, why)) => Err(Error::precondition(format_args!("NRI: {why}"))),
         None => Ok(()),
     }
+}
+
+/// As [`adjusted`], with what the CDI directories hold now, where plugins ask for some of it. Blocks.
+fn adjust_all(
+    shared: &Shared,
+    handler: &dyn Handler,
+    spec: &mut Spec,
+    adjust: &ContainerAdjustment,
+    limits: v1::LinuxContainerResources,
+) -> Result<v1::LinuxContainerResources> {
+    let registry = shared.cdi.as_ref().filter(|_| !adjust.cdi_devices.is_empty());
+    let found = registry.map(|registry| registry.read());
+    let inject = found.as_ref().map(|found| {
+        move |spec: &mut Spec, names: &[String]| {
+            crate::cdi::edit(shared, handler, found, spec, names).map_err(|e| e.to_string())
+        }
+    });
+    adjusted(spec, adjust, limits, inject.as_ref().map(|inject| inject as &Injector<'_>))
 }
 
 /// Adjusts the specification, and the limits as CRI has them.
