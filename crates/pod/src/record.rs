@@ -229,20 +229,13 @@ impl ContainerRecord {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    #[test]
-    fn records_of_pods_that_were_never_updated_are_read() {
-        let record = SandboxRecord {
+    fn sandbox() -> SandboxRecord {
+        SandboxRecord {
             id: SandboxId::generate(),
-            config: Stored(v1::PodSandboxConfig {
-                linux: Some(v1::LinuxPodSandboxConfig {
-                    overhead: Some(v1::LinuxContainerResources { cpu_shares: 7, ..Default::default() }),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }),
+            config: Stored::default(),
             handler: String::new(),
             created_at: 1,
             boot_id: String::new(),
@@ -252,6 +245,40 @@ mod tests {
             selinux: None,
             state: SandboxState::Ready,
             updated: None,
+        }
+    }
+
+    /// A pod with one container.
+    pub(crate) fn example() -> PodRecord {
+        let container = ContainerRecord {
+            id: ContainerId::generate(),
+            config: Stored::default(),
+            image: ImageFacts::default(),
+            created_at: 1,
+            state: ContainerState::Created,
+            cgroup: String::new(),
+            log_path: String::new(),
+            stop_signal: 15,
+            user: Stored::default(),
+            resources: Stored::default(),
+            volumes: Vec::new(),
+            images: Vec::new(),
+            make_dirs: Vec::new(),
+        };
+        PodRecord { sandbox: sandbox(), containers: vec![container.into()] }
+    }
+
+    #[test]
+    fn records_of_pods_that_were_never_updated_are_read() {
+        let record = SandboxRecord {
+            config: Stored(v1::PodSandboxConfig {
+                linux: Some(v1::LinuxPodSandboxConfig {
+                    overhead: Some(v1::LinuxContainerResources { cpu_shares: 7, ..Default::default() }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..sandbox()
         };
         let mut json = serde_json::to_value(&record).expect("serialise");
         json.as_object_mut().expect("an object").remove("updated").expect("the field");

@@ -52,7 +52,7 @@ impl Pods {
         }
         let reader = shared.clone();
         let records = blocking("read the pods' records", move || load(&reader)).await?;
-        records.iter().for_each(|r| shared.selinux.reserve(&r.sandbox.id, r.sandbox.selinux.as_ref()));
+        records.iter().for_each(|record| shared.selinux.reserve(record));
         // Before anything new can be among them.
         let orphans = crate::sweep::orphans(&shared, &records);
         let known: HashSet<SandboxId> = records.iter().map(|r| r.sandbox.id.clone()).collect();

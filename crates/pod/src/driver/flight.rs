@@ -17,7 +17,7 @@ use std::time::Duration;
 use cricket_model::ContainerId;
 use cricket_process::ExitStatus;
 use cricket_runtime::monitor::ExitFacts;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::adopt::lost;
@@ -64,8 +64,8 @@ pub(crate) enum Left {
 /// What is under way for a container.
 #[derive(Default)]
 pub(crate) struct Flight {
-    /// Ends a launch; taken when it was told.
-    cancel: Option<oneshot::Sender<()>>,
+    /// Ends a launch, wherever it is.
+    cancel: Option<watch::Sender<bool>>,
     /// It is to be killed as soon as it exists.
     pub(super) doomed: bool,
     /// It has ended before the driver heard of its start.
@@ -119,7 +119,7 @@ impl Flights {
     pub(super) fn begin<T: Send + 'static>(
         &mut self,
         id: ContainerId,
-        cancel: Option<oneshot::Sender<()>>,
+        cancel: Option<watch::Sender<bool>>,
         work: impl Future<Output = Result<T>> + Send + 'static,
         done: impl FnOnce(Result<T>) -> Done + Send + 'static,
     ) {
@@ -183,9 +183,8 @@ impl Flights {
     pub(super) fn doom(&mut self, id: &ContainerId) {
         let Some(flight) = self.of.get_mut(id) else { return };
         flight.doomed = true;
-        if let Some(cancel) = flight.cancel.take() {
-            // It has ended: its outcome is on the way.
-            let _ = cancel.send(());
+        if let Some(cancel) = &flight.cancel {
+            cancel.send_replace(true);
         }
     }
 
@@ -257,5 +256,33 @@ impl Driver {
             Done::TakenDown(result) => self.taken_down(result),
             Done::Discarded(result) => self.discarded(result),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads that block ask for it, others wait for it.
+    #[tokio::test]
+    async fn a_launch_is_told_of_its_end_wherever_it_is() {
+        let mut flights = Flights::default();
+        let (id, (cancel, cancelled)) = (ContainerId::generate(), watch::channel(false));
+        let work = async move {
+            let (asked, mut waits) = (cancelled.clone(), cancelled);
+            tokio::task::spawn_blocking(move || {
+                while !*asked.borrow() {
+                    std::thread::yield_now()
+                }
+            })
+            .await
+            .expect("ask");
+            waits.wait_for(|cancelled| *cancelled).await.expect("wait");
+            Ok(())
+        };
+        flights.begin(id.clone(), Some(cancel), work, Done::Detached);
+        flights.doom(&id);
+        assert!(flights.get_mut(&id).expect("its flight").doomed);
+        assert!(matches!(flights.next().await, Done::Detached(Ok(()))));
     }
 }

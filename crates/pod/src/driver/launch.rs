@@ -9,7 +9,7 @@ use cricket_oci::oci_spec::runtime::Spec;
 use cricket_process::fault::point;
 use cricket_runtime::handlers::LaunchInput;
 use cricket_runtime::monitor::{Blame, LogTarget, MonitorClient, MonitorError, RunRequest, Started, Supervised};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::stop::exterminate;
 use crate::bundle::{self, Joined};
@@ -39,7 +39,7 @@ pub(crate) struct Launched {
 
 impl Launch {
     /// Launches the container. When that fails or is cancelled, nothing of it runs any more.
-    pub(super) async fn run(self, cancelled: oneshot::Receiver<()>) -> Result<Launched> {
+    pub(super) async fn run(self, cancelled: watch::Receiver<bool>) -> Result<Launched> {
         let (shared, record) = (self.shared.clone(), self.record.clone());
         let outcome = self.launch(cancelled).await;
         if outcome.is_err()
@@ -50,9 +50,9 @@ impl Launch {
         outcome
     }
 
-    async fn launch(self, cancelled: oneshot::Receiver<()>) -> Result<Launched> {
+    async fn launch(self, cancelled: watch::Receiver<bool>) -> Result<Launched> {
         // What blocks is waited for, also when nobody wants the container any more: it must not make a cgroup later.
-        let (limits, spec) = self.prepare().await?;
+        let (limits, spec) = self.prepare(cancelled.clone()).await?;
         let made = cgroups::make(&self.shared, &self.record.cgroup, &limits, Some(&spec)).await?;
         point("start.cgroup");
         let started = self.start(&made.cgroup, &spec, cancelled).await;
@@ -62,21 +62,18 @@ impl Launch {
         Ok(Launched { started, spec: Arc::new(spec), monitor: self.monitor.pid() })
     }
 
-    async fn start(&self, cgroup: &Cgroup, spec: &Spec, cancelled: oneshot::Receiver<()>) -> Result<Started> {
+    async fn start(&self, cgroup: &Cgroup, spec: &Spec, mut cancelled: watch::Receiver<bool>) -> Result<Started> {
         let id = &self.record.id;
         self.shared.nri.start_container(&self.sandbox, &self.record, spec).await?;
         let request = self.request(cgroup, spec)?;
         tokio::select! {
             biased;
-            Ok(()) = cancelled => {
-                let text = format_args!("container {} was killed while it was being started", id.short());
-                Err(Error::precondition(text))
-            }
+            Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => Err(killed(id)),
             started = self.monitor.run(request) => started.map_err(|e| start_error(id, &e)),
         }
     }
 
-    async fn prepare(&self) -> Result<(Resources, Spec)> {
+    async fn prepare(&self, cancelled: watch::Receiver<bool>) -> Result<(Resources, Spec)> {
         let (shared, dir, record, joined) =
             (self.shared.clone(), self.bundle.clone(), self.record.clone(), self.joined.clone());
         let sandbox = self.sandbox.clone();
@@ -87,8 +84,9 @@ impl Launch {
             bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
             bundle::write(&dir, &spec)?;
             if let Some(label) = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()) {
-                let files = crate::selinux::files_of(&shared, &sandbox, &record);
-                files.iter().try_for_each(|path| crate::selinux::relabel(path, label))?;
+                let cancelled = || *cancelled.borrow();
+                crate::selinux::relabel_files(&shared, &sandbox, &record, label, &cancelled)
+                    .map_err(|e| if cancelled() { killed(&record.id) } else { e })?;
             }
             let mut limits = resources::limits(&record.resources.0, &shared.host.facts)?;
             resources::add_others(&spec, &mut limits);
@@ -167,6 +165,10 @@ fn log_target(record: &ContainerRecord, max_line: u32) -> Option<LogTarget> {
         path: path.into(),
         max_line,
     })
+}
+
+fn killed(id: &ContainerId) -> Error {
+    Error::precondition(format_args!("container {} was killed while it was being started", id.short()))
 }
 
 /// A failed start in the words that users of other runtimes know.

@@ -6,7 +6,7 @@ use cricket_cri_api::v1;
 use cricket_model::{ContainerId, ErrorKind, Kinded as _};
 use cricket_process::fault::point;
 use cricket_process::{Pidfd, ProcessIdentity};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::adopt::surviving;
 use super::flight::Done;
@@ -26,7 +26,7 @@ impl Driver {
     pub(super) fn begin_start(&mut self, id: ContainerId, reply: Reply<()>) {
         match self.intend_start(&id) {
             Ok(Some(launch)) => {
-                let (cancel, cancelled) = oneshot::channel();
+                let (cancel, cancelled) = watch::channel(false);
                 let done = {
                     let id = id.clone();
                     move |launched| Done::Launched(id, reply, launched)

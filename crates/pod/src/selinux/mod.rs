@@ -13,14 +13,14 @@ use std::sync::{Mutex, PoisonError};
 
 use cricket_cri_api::v1;
 use cricket_model::{ErrorKind, SandboxId};
+use cricket_oci::SandboxFiles;
 use cricket_oci::selinux::{Categories, Contexts, Label, SelinuxLabels, asks_for_label};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::record::{ContainerRecord, PodRecord, SandboxRecord};
 use crate::sandbox::sandbox_files;
 use crate::shared::Shared;
-
-pub(crate) use relabel::relabel;
 
 /// Where the kernel's interface is.
 const SELINUXFS: &str = "/sys/fs/selinux";
@@ -112,8 +112,7 @@ impl Selinux {
         labels: Option<&SelinuxLabels>,
         config: &v1::ContainerConfig,
     ) -> Result<Option<SelinuxLabels>> {
-        let context = config.linux.as_ref().and_then(|l| l.security_context.as_ref());
-        let options = context.and_then(|c| c.selinux_options.as_ref());
+        let options = options(config);
         let (Some(enabled), Some(labels)) = (&self.0, labels) else { return nothing(options) };
         if !asks_for_label(options) {
             return Ok(Some(labels.clone()));
@@ -123,11 +122,12 @@ impl Selinux {
         Ok(Some(own))
     }
 
-    /// A pod from before a restart has these labels.
-    pub(crate) fn reserve(&self, pod: &SandboxId, labels: Option<&SelinuxLabels>) {
-        if let (Some(enabled), Some(labels)) = (&self.0, labels) {
-            enabled.with(|categories| categories.reserve(pod.as_str(), &labels.process.level));
-        }
+    /// A pod from before a restart has its labels, and each of its containers what [`Selinux::of_container`] gave it.
+    pub(crate) fn reserve(&self, record: &PodRecord) {
+        let (Some(enabled), Some(labels)) = (&self.0, &record.sandbox.selinux) else { return };
+        let own = record.containers.iter().filter_map(|c| options(&c.config.0)).map(|options| &options.level);
+        let levels = own.chain([&labels.process.level]);
+        enabled.with(|categories| levels.for_each(|level| categories.reserve(record.sandbox.id.as_str(), level)));
     }
 
     /// The pod is gone, and its categories may be another's.
@@ -171,6 +171,11 @@ fn known(label: &Label) -> Result<()> {
     }
 }
 
+/// What a container asks for.
+fn options(config: &v1::ContainerConfig) -> Option<&v1::SeLinuxOption> {
+    config.linux.as_ref()?.security_context.as_ref()?.selinux_options.as_ref()
+}
+
 /// What cannot be enforced is refused.
 fn nothing(options: Option<&v1::SeLinuxOption>) -> Result<Option<SelinuxLabels>> {
     match asks_for_label(options) {
@@ -182,22 +187,33 @@ fn nothing(options: Option<&v1::SeLinuxOption>) -> Result<Option<SelinuxLabels>>
     }
 }
 
-/// What is to have the label of a container's files: volumes that say so, what belongs to the container alone, and what
-/// the pod gives all its containers.
-pub(crate) fn files_of(
+/// Gives labels to what a container that is being started is to reach: its own to volumes that say so and to what belongs
+/// to it alone, the pod's to what the pod gives all its containers, whatever label this one has. Blocks for as long as the
+/// volumes are large, or until `cancelled`.
+///
+/// # Errors
+/// As [`relabel::relabel`].
+pub(crate) fn relabel_files(
     shared: &Shared,
-    sandbox: &crate::record::SandboxRecord,
-    container: &crate::record::ContainerRecord,
-) -> Vec<PathBuf> {
+    sandbox: &SandboxRecord,
+    container: &ContainerRecord,
+    label: &str,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<()> {
     let asked = container.config.0.mounts.iter().filter(|m| m.selinux_relabel && !m.host_path.is_empty());
-    let files = sandbox_files(&shared.pod_dir(&sandbox.id), &sandbox.config.0);
-    let of_pod = [files.resolv_conf, files.hostname, files.hosts, files.shm].into_iter().flatten();
-    asked
-        .map(|mount| PathBuf::from(&mount.host_path))
-        .chain(container.volumes.iter().cloned())
-        // The host's is the host's.
-        .chain(of_pod.filter(|path| path != Path::new("/dev/shm")))
-        .collect()
+    let volumes = asked.map(|mount| Path::new(&mount.host_path)).chain(container.volumes.iter().map(PathBuf::as_path));
+    if let Some(labels) = &sandbox.selinux {
+        let files = sandbox_files(&shared.pod_dir(&sandbox.id), &sandbox.config.0);
+        label_pod(&files, &labels.files.to_string())?;
+    }
+    volumes.into_iter().try_for_each(|path| relabel::relabel(path, label, cancelled))
+}
+
+/// Labels the pod's files. What containers have made in its shared memory is theirs.
+fn label_pod(files: &SandboxFiles, label: &str) -> Result<()> {
+    let files = [&files.resolv_conf, &files.hostname, &files.hosts, &files.shm].into_iter().flatten();
+    // The host's is the host's.
+    files.filter(|path| *path != Path::new("/dev/shm")).try_for_each(|path| relabel::relabel_alone(path, label))
 }
 
 /// Refuses volumes that would relabel the host, before anything is made.
@@ -249,6 +265,64 @@ mod tests {
         context.selinux_options = Some(v1::SeLinuxOption { level: "s0:c1,c2".into(), ..Default::default() });
         let error = off.of_pod(&id, &config).expect_err("asked");
         assert!(error.to_string().contains("enable_selinux"), "{error}");
+    }
+
+    #[test]
+    fn levels_of_pods_and_of_their_containers_are_taken_after_a_restart() {
+        let text = "process = \"system_u:system_r:container_t:s0\"\nfile = \"system_u:object_r:container_file_t:s0\"\n";
+        let contexts = Contexts::parse(text).expect("contexts");
+        let mut record = crate::record::tests::example();
+        record.sandbox.selinux = Some(contexts.labels(None, "s0:c0,c1").expect("labels"));
+        let context = |level: &str| v1::LinuxContainerSecurityContext {
+            selinux_options: Some(v1::SeLinuxOption { level: level.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let example = record.containers.pop().expect("a container");
+        record.containers = ["", "s0:c2,c0", ""]
+            .map(|level| {
+                let mut container = example.as_ref().clone();
+                container.config.0.linux.get_or_insert_default().security_context = Some(context(level));
+                container.into()
+            })
+            .to_vec();
+        let selinux = Selinux(Some(Enabled { contexts, range: 3, categories: Mutex::default() }));
+        selinux.reserve(&record);
+        let enabled = selinux.0.as_ref().expect("enabled");
+        assert_eq!(enabled.allocate(&SandboxId::generate()).expect("the last pair"), "s0:c1,c2");
+        let error = enabled.allocate(&SandboxId::generate()).expect_err("no pair is left");
+        assert_eq!(cricket_model::Kinded::kind(&error), ErrorKind::ResourceExhausted);
+        // All of them go with their pod.
+        selinux.release(&record.sandbox.id);
+        for _ in 0..2 {
+            enabled.allocate(&SandboxId::generate()).expect("free again");
+        }
+    }
+
+    #[test]
+    fn files_of_the_pod_have_its_label_and_what_is_in_its_memory_is_left() {
+        let folder = tempfile::tempdir().expect("folder");
+        let [hosts, shm] = ["hosts", "shm"].map(|name| folder.path().join(name));
+        std::fs::write(&hosts, "").expect("write");
+        std::fs::create_dir(&shm).expect("mkdir");
+        std::fs::write(shm.join("made"), "").expect("write");
+        let files = SandboxFiles { hosts: Some(hosts.clone()), shm: Some(shm.clone()), ..SandboxFiles::default() };
+        let label = "system_u:object_r:container_file_t:s0:c1,c2";
+        label_pod(&files, label).expect("label");
+        let of = |path: &Path| {
+            let mut value = [0; 256];
+            let length = rustix::fs::lgetxattr(path, "security.selinux", &mut value[..]).unwrap_or(0);
+            String::from_utf8_lossy(&value[..length]).trim_end_matches('\0').to_owned()
+        };
+        if of(&hosts).is_empty() {
+            eprintln!("no labels on {}", folder.path().display());
+            return;
+        }
+        assert_eq!((of(&hosts), of(&shm)), (label.to_owned(), label.to_owned()));
+        assert_ne!(of(&shm.join("made")), label);
+        // The host's shared memory is never asked about.
+        let before = of(Path::new("/dev/shm"));
+        label_pod(&SandboxFiles { shm: Some("/dev/shm".into()), ..SandboxFiles::default() }, label).expect("label");
+        assert_eq!(of(Path::new("/dev/shm")), before);
     }
 
     #[test]

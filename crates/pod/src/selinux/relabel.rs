@@ -53,15 +53,35 @@ fn is_host(device: u64, inode: u64) -> bool {
 }
 
 /// Labels `path` and everything below it. A file system without labels is left as it is; what is removed meanwhile is
-/// no error, and neither is a path that is missing. Blocks for as long as the volume is large.
+/// no error, and neither is a path that is missing. Blocks for as long as the volume is large, or until `cancelled` says
+/// so, which it is asked before every file.
 ///
 /// # Errors
-/// `InvalidArgument` for a directory of the host; otherwise what the kernel says.
-pub(crate) fn relabel(path: &Path, label: &str) -> Result<()> {
+/// `InvalidArgument` for a directory of the host; `ECANCELED`; otherwise what the kernel says.
+pub(super) fn relabel(path: &Path, label: &str, cancelled: &dyn Fn() -> bool) -> Result<()> {
+    let Some((top, kind)) = labelled(path, label)? else { return Ok(()) };
+    match kind {
+        FileType::Directory => below(&top, &Walk { label, cancelled }, 0).map_err(|(what, e)| {
+            Error::internal(format_args!("relabel {what} in {}", path.display()), &std::io::Error::from(e))
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Labels `path` and nothing below it.
+///
+/// # Errors
+/// As [`relabel`].
+pub(super) fn relabel_alone(path: &Path, label: &str) -> Result<()> {
+    labelled(path, label).map(drop)
+}
+
+/// The file that was labelled, unless there is none or it has no labels.
+fn labelled(path: &Path, label: &str) -> Result<Option<(OwnedFd, FileType)>> {
     let failed = |e: Errno| Error::internal(format_args!("relabel {}", path.display()), &std::io::Error::from(e));
     // What a mount names may be a link; what is found then is what is mounted.
     let top = match openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(None),
         top => top.map_err(failed)?,
     };
     let found = fstat(&top).map_err(failed)?;
@@ -69,14 +89,8 @@ pub(crate) fn relabel(path: &Path, label: &str) -> Result<()> {
         return Err(Error::invalid(format_args!("{} belongs to the host and is not relabelled", path.display())));
     }
     match set(top.as_fd(), label) {
-        Err(Errno::OPNOTSUPP) => return Ok(()),
-        done => done.map_err(failed)?,
-    }
-    match FileType::from_raw_mode(found.st_mode) {
-        FileType::Directory => below(&top, label, 0).map_err(|(what, e)| {
-            Error::internal(format_args!("relabel {what} in {}", path.display()), &std::io::Error::from(e))
-        }),
-        _ => Ok(()),
+        Err(Errno::OPNOTSUPP) => Ok(None),
+        done => done.map(|()| Some((top, FileType::from_raw_mode(found.st_mode)))).map_err(failed),
     }
 }
 
@@ -94,7 +108,13 @@ fn set(file: BorrowedFd<'_>, label: &str) -> std::result::Result<(), Errno> {
 /// What could not be done, and where.
 type Failed = (String, Errno);
 
-fn below(place: &OwnedFd, label: &str, depth: usize) -> std::result::Result<(), Failed> {
+/// What is done to all that is below a directory.
+struct Walk<'w> {
+    label: &'w str,
+    cancelled: &'w dyn Fn() -> bool,
+}
+
+fn below(place: &OwnedFd, walk: &Walk<'_>, depth: usize) -> std::result::Result<(), Failed> {
     let at = |name: &dyn Display| {
         let name = name.to_string();
         move |e: Errno| (name, e)
@@ -107,6 +127,9 @@ fn below(place: &OwnedFd, label: &str, depth: usize) -> std::result::Result<(), 
     let entries = Dir::new(open).map_err(at(&"a directory"))?;
     for entry in entries {
         let entry = entry.map_err(at(&"a directory"))?;
+        if (walk.cancelled)() {
+            return Err(("a directory".to_owned(), Errno::CANCELED));
+        }
         let name: &CStr = entry.file_name();
         if [&b"."[..], b".."].contains(&name.to_bytes()) {
             continue;
@@ -116,14 +139,14 @@ fn below(place: &OwnedFd, label: &str, depth: usize) -> std::result::Result<(), 
             Err(Errno::NOENT) => continue,
             file => file.map_err(at(&shown))?,
         };
-        match set(file.as_fd(), label) {
+        match set(file.as_fd(), walk.label) {
             // Another file system is mounted here.
             Err(Errno::OPNOTSUPP) => continue,
             done => done.map_err(at(&shown))?,
         }
         let kind = fstat(&file).map_err(at(&shown))?.st_mode;
         if FileType::from_raw_mode(kind) == FileType::Directory {
-            below(&file, label, depth + 1).map_err(|(what, e)| (format!("{shown}/{what}"), e))?;
+            below(&file, walk, depth + 1).map_err(|(what, e)| (format!("{shown}/{what}"), e))?;
         }
     }
     Ok(())
@@ -152,7 +175,7 @@ mod tests {
         symlink("/etc", &link).expect("link");
         for path in [Path::new("/"), Path::new("/usr/"), Path::new("/etc/../etc/."), &link] {
             assert!(is_of_the_host(path), "{}", path.display());
-            let error = relabel(path, LABEL).expect_err("the host's");
+            let error = relabel(path, LABEL, &|| false).expect_err("the host's");
             assert!(error.to_string().contains("belongs to the host"), "{error}");
         }
         assert!(!is_of_the_host(folder.path()));
@@ -169,9 +192,9 @@ mod tests {
         std::fs::write(outside.path().join("file"), "").expect("write");
         symlink(outside.path(), deep.join("link")).expect("link");
         rustix::fs::mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("fifo");
-        relabel(&root, LABEL).expect("relabel");
-        relabel(&root, LABEL).expect("again");
-        relabel(&root.join("missing"), LABEL).expect("missing");
+        relabel(&root, LABEL, &|| false).expect("relabel");
+        relabel(&root, LABEL, &|| false).expect("again");
+        relabel(&root.join("missing"), LABEL, &|| false).expect("missing");
         if label(&root).is_none() {
             eprintln!("no labels on {}", root.display());
             return;
@@ -187,6 +210,32 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_ends_when_it_is_cancelled() {
+        let root = tempfile::tempdir().expect("folder");
+        for directory in 0..8 {
+            let directory = root.path().join(directory.to_string());
+            std::fs::create_dir(&directory).expect("mkdir");
+            (0..8).for_each(|file| std::fs::write(directory.join(file.to_string()), "").expect("write"));
+        }
+        let asked = std::cell::Cell::new(0);
+        let cancelled = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 20
+        };
+        let done = relabel(root.path(), LABEL, &cancelled);
+        if label(root.path()).is_none() {
+            eprintln!("no labels on {}", root.path().display());
+            return;
+        }
+        let error = done.expect_err("cancelled").to_string();
+        assert!(error.contains(&std::io::Error::from(Errno::CANCELED).to_string()), "{error}");
+        assert_eq!(asked.get(), 20, "nothing comes after it");
+        // Again, and now all of it.
+        relabel(root.path(), LABEL, &|| false).expect("relabel");
+        assert_eq!(label(&root.path().join("7/7")).as_deref(), Some(LABEL));
+    }
+
+    #[test]
     fn depth_is_bounded() {
         let folder = tempfile::tempdir().expect("folder");
         let mut place = openat(CWD, folder.path(), OFlags::PATH, Mode::empty()).expect("open");
@@ -194,7 +243,7 @@ mod tests {
             rustix::fs::mkdirat(&place, "d", Mode::from_raw_mode(0o700)).expect("mkdir");
             place = openat(&place, "d", OFlags::PATH, Mode::empty()).expect("open");
         }
-        match relabel(folder.path(), LABEL) {
+        match relabel(folder.path(), LABEL, &|| false) {
             Err(e) => assert!(e.to_string().contains("deeper than"), "{e}"),
             Ok(()) => assert_eq!(label(folder.path()), None, "only where there are no labels"),
         }

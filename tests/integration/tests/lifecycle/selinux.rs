@@ -126,6 +126,18 @@ async fn a_request_changes_the_label() -> Result<()> {
     security(&mut config).selinux_options = options("container_init_t", "");
     let own = scene.run(&config).await?;
     assert_eq!(of_process(scene.pid(&own).await?)?, "system_u:system_r:container_init_t:s0:c7,c9");
+    // One with another level has volumes of its own, and what the pod gives all of them stays the pod's.
+    let dir = volume(&scene, "other")?;
+    let mut config = idle("other");
+    security(&mut config).selinux_options = options("", "s0:c1,c5");
+    config.mounts = vec![relabelled(&dir)];
+    let other = scene.run(&config).await?;
+    assert_eq!(of_process(scene.pid(&other).await?)?, "system_u:system_r:container_t:s0:c1,c5");
+    assert_eq!(of_file(&dir.join("below/file"))?, "system_u:object_r:container_file_t:s0:c1,c5");
+    let root = PathBuf::from(format!("/proc/{}/root", scene.pid(&plain).await?));
+    for path in ["etc/hosts", "etc/resolv.conf", "dev/shm"] {
+        assert_eq!(of_file(&root.join(path))?, "system_u:object_r:container_file_t:s0:c7,c9", "/{path}");
+    }
     // A privileged container is what the policy makes of what the runtime executes.
     let mut config = idle("privileged");
     security(&mut config).privileged = true;
@@ -151,38 +163,46 @@ async fn levels_survive_the_daemon() -> Result<()> {
     if !Path::new("/sys/fs/selinux/enforce").exists() {
         return Ok(());
     }
-    // Three pairs there are: one is taken, and the others go to whoever comes next.
-    let keys = "enable_selinux = true\nselinux_category_range = 3\n".to_owned();
+    // Six pairs there are: a pod's, another one that a container of it names, and those of whoever comes next.
+    let keys = "enable_selinux = true\nselinux_category_range = 4\n".to_owned();
     let mut node = Node::with(Options { runtime_keys: keys, ..Options::default() }).await?;
-    let pod = |name: &str| cri::host_network(node.daemon.pod(name));
-    let (first, second, third, fourth) = (pod("levels-1"), pod("levels-2"), pod("levels-3"), pod("levels-4"));
+    let pods: Vec<_> = (1..=6).map(|n| cri::host_network(node.daemon.pod(&format!("levels-{n}")))).collect();
+    let (first, last) = (&pods[0], &pods[5]);
     let cri = node.daemon.cri().await?;
-    let id = cri.run_pod(&first).await?;
-    let container = cri.run(&id, &idle("main"), &first).await?;
+    let id = cri.run_pod(first).await?;
+    let container = cri.run(&id, &idle("main"), first).await?;
     let label = |cri: &cri::Cri, id: &str| {
         let (cri, id) = (cri.clone(), id.to_owned());
         async move { cri.exec_text(&id, &["cat", "/proc/self/attr/current"]).await }
     };
     let before = label(&cri, &container).await?;
+    let other = ["s0:c0,c1", "s0:c2,c3"].into_iter().find(|other| !before.trim_end_matches('\0').ends_with(other));
+    let other = other.context("a pair that is not the pod's")?;
+    let mut config = idle("other");
+    security(&mut config).selinux_options = options("", other);
+    let named = cri.run(&id, &config, first).await?;
+    assert_eq!(level(label(&cri, &named).await?.trim_end_matches('\0'))?, other);
     node.daemon.kill_and_launch()?;
     let cri = node.daemon.cri().await?;
     assert_eq!(label(&cri, &container).await?, before);
-    let again = cri.run(&id, &idle("again"), &first).await?;
+    let again = cri.run(&id, &idle("again"), first).await?;
     assert_eq!(label(&cri, &again).await?, before);
-    let mut pods = vec![id];
-    for pod in [&second, &third] {
+    let mut ids = vec![id];
+    for pod in &pods[1..5] {
         let id = cri.run_pod(pod).await?;
         let container = cri.run(&id, &idle("main"), pod).await?;
-        assert_ne!(label(&cri, &container).await?, before);
-        pods.push(id);
+        let its = label(&cri, &container).await?;
+        assert_ne!(its, before);
+        assert_ne!(level(its.trim_end_matches('\0'))?, other);
+        ids.push(id);
     }
-    let error = cri.run_pod(&fourth).await.expect_err("no pair is left");
+    let error = cri.run_pod(last).await.expect_err("no pair is left");
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
-    for id in pods.drain(..) {
+    for id in ids.drain(..) {
         cri.stop_pod(&id).await?;
         cri.remove_pod(&id).await?;
     }
-    let id = cri.run_pod(&fourth).await?;
+    let id = cri.run_pod(last).await?;
     cri.stop_pod(&id).await?;
     cri.remove_pod(&id).await?;
     node.daemon.assert_no_leaks(SOON)
