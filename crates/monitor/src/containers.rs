@@ -115,6 +115,15 @@ impl Container {
         self.pid == pid && !self.adopted && !matches!(self.state, State::Exited(_))
     }
 
+    /// How its init has ended, whether or not that was heard of.
+    pub(crate) fn ended_with(&self) -> Option<ExitStatus> {
+        match (&self.state, &self.pidfd) {
+            (State::Ending { status, .. }, _) => *status,
+            (State::Running { .. }, Some(pidfd)) => wait::look(pidfd).ok()?.map(|ended| ended.status),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
         matches!(self.state, State::Ending { .. })
     }
@@ -323,7 +332,7 @@ impl Supervisor {
     pub(crate) fn container_finished(&mut self, key: u64, bytes_lost: u64) {
         let ending = self.containers.get(&key).map(|container| &container.state);
         let Some(&State::Ending { status, draining: true, .. }) = ending else { return };
-        self.settle_count(key, status != Some(ExitStatus::Code(0)));
+        self.settle_count(key, status);
         let Some(container) = self.containers.get_mut(&key) else { return };
         let mut facts = ExitFacts {
             exit_code: status.map_or(255, ExitStatus::shell_code),

@@ -8,6 +8,7 @@
 //! The kernel holds an event back that follows another within 10 ms, as a kill follows the reclaim that failed: systemd may
 //! be faster than both event and exit. Then the pod's count remains, which has in it what was counted in cgroups that are gone:
 //! what none of its containers has told of was the one's that vanished unread. Only in a slice that is the pod's alone.
+//! Of several that vanished at once it is those' that were killed, before others' that failed.
 //!
 //! Invariants:
 //! - it is opened, and watched, before the first process of the container can run;
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use cricket_process::ExitStatus;
 use cricket_wire::Run;
 use rustix::event::epoll::EventFlags;
 
@@ -27,6 +29,8 @@ use crate::supervisor::{Source, Supervisor};
 
 /// Both files are a few short lines.
 const MAX_FILE: usize = 4096;
+/// Status of a process that was killed, as a shell counts it.
+const KILLED: i32 = 128 + 9;
 /// v2's file, which has events.
 const EVENTS: &str = "memory.events";
 /// v1's, which has none: its notifications are of an ancestor's limit as well.
@@ -76,10 +80,26 @@ impl KillCount {
         true
     }
 
+    /// It was counted in a cgroup that is gone, and only the pod's count may know of it.
+    fn is_gone_unread(&self) -> bool {
+        self.pod.is_some() && !self.any() && self.file.as_ref().and_then(read).is_none()
+    }
+
     /// Some process was killed.
     pub(crate) fn any(&self) -> bool {
         self.most > 0
     }
+}
+
+/// Whether a process was killed, or a shell says so of its child.
+fn killed(status: Option<ExitStatus>) -> bool {
+    status.is_some_and(|status| status.shell_code() == KILLED)
+}
+
+/// What of `new` kills that nobody has told of a container tells of, when `others` that were killed are to come: one is
+/// left for each of them, and one that was killed itself has the first.
+fn share(new: u64, killed: bool, others: u64) -> u64 {
+    new.saturating_sub(others).max(new.min(killed.into()))
 }
 
 /// The count in an open file, if its cgroup is there.
@@ -130,8 +150,9 @@ impl Supervisor {
         }
     }
 
-    /// The last look at a container's count; `failed`: it did not end as it should.
-    pub(crate) fn settle_count(&mut self, key: u64, failed: bool) {
+    /// The last look at a container's count, which has ended with this status.
+    pub(crate) fn settle_count(&mut self, key: u64, status: Option<ExitStatus>) {
+        let failed = status != Some(ExitStatus::Code(0));
         let Some(kills) = self.containers.get_mut(&key).map(|container| &mut container.kills) else { return };
         if kills.look(&mut self.kills_told) || kills.any() || !failed {
             return;
@@ -140,10 +161,18 @@ impl Supervisor {
         let Some(all) = read(&pod) else { return };
         self.look_at_all();
         let new = all.saturating_sub(self.kills_told).saturating_sub(before);
+        let new = share(new, killed(status), self.killed_unread(key));
         if let Some(container) = self.containers.get_mut(&key) {
             container.kills.most += new;
             self.kills_told += new;
         }
+    }
+
+    /// How many other containers were killed, and may have been for want of memory: their cgroups are gone unread.
+    fn killed_unread(&self, key: u64) -> u64 {
+        let others = self.containers.iter().filter(|(other, _)| **other != key).map(|(_, container)| container);
+        let unread = others.filter(|container| container.kills.is_gone_unread());
+        unread.filter(|container| killed(container.ended_with())).count() as u64
     }
 
     /// The kernel tells of something about a container's memory.
@@ -189,6 +218,19 @@ mod tests {
             assert_eq!((count.any(), told), (expected > 0, expected), "{text}");
         }
         assert!(!KillCount::default().look(&mut told));
+    }
+
+    #[test]
+    fn a_kill_is_told_of_by_one_that_was_killed_rather_than_by_one_that_failed() {
+        assert!(killed(Some(ExitStatus::Signal(9))) && killed(Some(ExitStatus::Code(137))));
+        assert!(!killed(Some(ExitStatus::Signal(15))) && !killed(Some(ExitStatus::Code(1))) && !killed(None));
+        // One kill, and one of two was killed: in either order it is that one's.
+        assert_eq!((share(1, false, 1), share(1, true, 0)), (0, 1));
+        // Both were killed: each has its own, and where there is but one the first has it.
+        assert_eq!((share(2, true, 1), share(1, true, 0), share(1, true, 1)), (1, 1, 1));
+        // Nobody else was: a child was killed, and its parent failed.
+        assert_eq!((share(1, false, 0), share(3, false, 2), share(3, true, 1)), (1, 1, 2));
+        assert_eq!((share(0, true, 0), share(0, true, 2), share(0, false, 2)), (0, 0, 0));
     }
 
     #[test]

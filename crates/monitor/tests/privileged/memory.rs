@@ -90,6 +90,46 @@ async fn a_kill_is_remembered_when_the_cgroup_is_gone() {
     }
 }
 
+/// Both scopes of a pod go before the monitor can look, and only the pod's slice says that there was a kill.
+#[tokio::test]
+async fn of_two_that_vanish_at_once_it_is_the_one_that_was_killed() {
+    if Path::new("/sys/fs/cgroup/memory").exists() {
+        return crate::support::skip("cgroup v1 has no events of memory that are a cgroup's own");
+    }
+    for names in [["failed", "killed"], ["killed", "failed"]] {
+        let mut pod = Pod::start().await;
+        let uid = format!("{:0>32}", pod.sandbox.short());
+        let slice = TestCgroup::made(Path::new("/sys/fs/cgroup").join(format!("cricket-pod{uid}.slice")));
+        std::fs::write(slice.0.join("cgroup.subtree_control"), "+memory").expect("a memory controller");
+        let go = pod.dir.path().join("go");
+        let mut scopes = Vec::new();
+        for name in names {
+            let scope = TestCgroup::made(slice.0.join(format!("{name}.scope")));
+            scope.limit_memory();
+            let end = if name == "killed" { "ulimit -v 400000; exec tail /dev/zero" } else { "exit 1" };
+            let wait = format!("while [ ! -e {} ]; do sleep 0.01; done", go.display());
+            let mut request = pod.request(name, &format!("{}; {wait}; {end}", scope.join()), &[]);
+            request.container.cgroup = Some(scope.cgroup());
+            pod.client.run(request).await.expect("run");
+            until("it is in its scope", || !scope.is_empty()).await;
+            scopes.push(scope);
+        }
+        signal(pod.client.pid(), Signal::STOP);
+        std::fs::write(&go, b"").expect("go");
+        until("both ended", || scopes.iter().all(TestCgroup::is_empty)).await;
+        scopes.iter().for_each(TestCgroup::remove);
+        assert!(scopes.iter().all(|scope| !scope.0.exists()));
+        signal(pod.client.pid(), Signal::CONT);
+        let mut ends = Vec::new();
+        for _ in names {
+            let (name, facts) = pod.exit().await;
+            ends.push((name, facts.exit_code, facts.oom_killed));
+        }
+        ends.sort();
+        assert_eq!(ends, [("failed".to_owned(), 1, false), ("killed".to_owned(), 137, true)]);
+    }
+}
+
 /// A file that can be read no more is ready for ever.
 #[tokio::test]
 async fn a_cgroup_that_goes_costs_nothing() {

@@ -205,18 +205,25 @@ impl TestCgroup {
     /// One with little memory, in the hierarchy that limits it.
     pub(crate) fn with_memory(sandbox: &SandboxId) -> Self {
         let cgroup = Self::below(["/sys/fs/cgroup/memory", "/sys/fs/cgroup"], sandbox);
-        let limit = |name: &str, value: &str| std::fs::write(cgroup.0.join(name), value);
+        cgroup.limit_memory();
+        cgroup
+    }
+
+    pub(crate) fn limit_memory(&self) {
+        let limit = |name: &str, value: &str| std::fs::write(self.0.join(name), value);
         let limited = limit("memory.max", "20000000").or_else(|_| limit("memory.limit_in_bytes", "20000000"));
         limited.expect("a memory controller");
         // Where there is swap.
         let _ = limit("memory.swap.max", "0");
-        cgroup
     }
 
     fn below(roots: [&str; 2], sandbox: &SandboxId) -> Self {
         let mut roots = roots.into_iter().map(Path::new);
         let root = roots.find(|dir| dir.join("cgroup.procs").exists()).expect("a cgroup hierarchy");
-        let path = root.join(format!("cricket-monitor-{}", sandbox.short()));
+        Self::made(root.join(format!("cricket-monitor-{}", sandbox.short())))
+    }
+
+    pub(crate) fn made(path: PathBuf) -> Self {
         std::fs::create_dir(&path).expect("make a cgroup");
         Self(path)
     }
