@@ -17,6 +17,8 @@ Examples:
       run it with a containerd node's configuration
   cricket config --config /etc/containerd/config.toml
       see what of that counts, and what cricket does not use
+  cricket config import --crio /etc/crio/crio.conf --directory /etc/crio/crio.conf.d
+      print CRI-O's runtime handlers as cricket reads them
   cricket image load images.tar
       add images without a registry
   cricket doctor --verify
@@ -41,7 +43,12 @@ enum Command {
     /// Print the effective configuration and where each value came from
     ///
     /// Keys that are set and that cricket does not use are listed at the end.
-    Config(Common),
+    Config {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
     /// Load, pin and list images
     Image {
         #[command(flatten)]
@@ -58,6 +65,22 @@ enum Command {
         /// Also compare every file of every layer with its digest, and fetch damaged layers again
         #[arg(long)]
         verify: bool,
+    },
+}
+
+/// What to do with configurations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print another runtime's handlers in this format
+    ///
+    /// Nothing is changed. What cannot be taken over is listed below, as comments.
+    Import {
+        /// CRI-O's configuration, most often /etc/crio/crio.conf
+        #[arg(long, value_name = "FILE")]
+        crio: PathBuf,
+        /// Its directory of further files, most often /etc/crio/crio.conf.d
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
     },
 }
 
@@ -134,8 +157,16 @@ pub(crate) type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 fn execute(command: Command) -> Outcome {
     match command {
         Command::Serve(common) => serve::run(common.load()?).map(|()| ExitCode::SUCCESS),
-        Command::Config(common) => {
+        Command::Config { common, command: None } => {
             print!("{}", common.load()?.to_toml());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config { command: Some(ConfigCommand::Import { crio, directory }), .. } => {
+            let import = config::crio::import(&crio, directory.as_deref())?;
+            print!("{}", import.toml);
+            if import.left > 0 {
+                eprintln!("cricket: {} settings are not taken over; they are listed at the end", import.left);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Image { common, command } => images::run(&common.load()?, command),
@@ -179,7 +210,14 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused() {
-        for line in ["cricket", "cricket serve --wrong", "cricket image", "cricket image pin", "cricket doctor x"] {
+        for line in [
+            "cricket",
+            "cricket serve --wrong",
+            "cricket image",
+            "cricket image pin",
+            "cricket doctor x",
+            "cricket config import",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

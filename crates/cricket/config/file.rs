@@ -57,7 +57,8 @@ pub(crate) fn of_text(text: &str) -> Result<Table> {
     Ok(table)
 }
 
-fn text(path: &Path) -> Result<String> {
+/// A regular file's text, if it is not larger than any configuration.
+pub(super) fn text(path: &Path) -> Result<String> {
     let io = |source| ConfigError::Io { path: path.to_owned(), source };
     let mut text = String::new();
     let file = File::open(path).map_err(io)?;

@@ -10,6 +10,7 @@
 //! address rather than containerd's: it is used unless somebody listens on it.
 
 mod cni;
+pub(crate) mod crio;
 mod duration;
 mod error;
 mod file;
