@@ -238,3 +238,56 @@ async fn what_nobody_goes_on_with_is_deleted() {
     store.pull("r.test/repo:v1", None).await.unwrap();
     assert_eq!((registry.ranges(), registry.fetched(&made.layers[0])), (vec![], 2));
 }
+
+/// Has the registry send something else at first, which only the digest of all of it tells.
+async fn leave_a_wrong_part(store: &ImageStore, registry: &Registry, dir: &Path, blob: &[u8]) {
+    let mut wrong = blob.to_vec();
+    // The time in gzip's header.
+    wrong[4] ^= 1;
+    registry.corrupt(&sha(blob), wrong.clone());
+    give_up(store, registry, dir, &wrong).await;
+    registry.corrupt(&sha(blob), blob.to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_part_of_a_cancelled_pull_fails_no_other() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let made = image("one", &[layer(&[("noise", &noise(1_000_000))])]);
+    let blob = &made.layers[0];
+    registry.push("v1", &made);
+    let store = registry.store(dir.path()).await;
+    leave_a_wrong_part(&store, &registry, dir.path(), blob).await;
+    store.pull("r.test/repo:v1", None).await.unwrap();
+    // The first part, the rest of it, and all.
+    assert_eq!((registry.ranges().len(), registry.fetched(blob)), (1, 3));
+    assert!(store.verify().await.unwrap().is_empty());
+    eventually("the parts to go", || names(dir.path(), "staging").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_wrong_is_fetched_no_third_time() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let made = image("one", &[layer(&[("noise", &noise(1_000_000))])]);
+    let blob = &made.layers[0];
+    registry.push("v1", &made);
+    let store = registry.store(dir.path()).await;
+    leave_a_wrong_part(&store, &registry, dir.path(), blob).await;
+    let mut wrong = blob.clone();
+    wrong[5] ^= 1;
+    registry.corrupt(&sha(blob), wrong);
+    let error = store.pull("r.test/repo:v1", None).await.unwrap_err();
+    assert!(matches!(error, cricket_image::Error::Mismatch { .. }), "{error}");
+    assert_eq!(registry.fetched(blob), 3);
+    eventually("the parts to go", || names(dir.path(), "staging").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_repository_goes_on_with_nothing() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let made = image("one", &[layer(&[("noise", &noise(1_000_000))])]);
+    registry.push("v1", &made);
+    let store = registry.store(dir.path()).await;
+    give_up(&store, &registry, dir.path(), &made.layers[0]).await;
+    store.pull("r.test/other:v1", None).await.unwrap();
+    assert_eq!((registry.ranges(), registry.fetched(&made.layers[0])), (vec![], 2));
+}

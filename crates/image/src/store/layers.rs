@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use tokio::task::JoinHandle;
 
 use super::dirs::{Staged, delete_later};
-use super::parked::{Moving, Transfer};
+use super::parked::{self, Moving, Transfer};
 use super::record::{LayerRecord, LayerRef};
 use super::state::Layer;
 use super::{Inner, blocking};
@@ -68,33 +68,55 @@ impl Inner {
         self.clone().fetch_and_publish(layer.clone(), origin.clone(), true).await
     }
 
+    /// What an earlier pull left may not be what this one's registry has: then once more, from the first byte.
     async fn fetch_and_publish(self: Arc<Self>, layer: LayerRef, origin: Origin, replace: bool) -> Result<()> {
+        match self.try_fetch(&layer, &origin, replace, true).await? {
+            Fetched::Done => return Ok(()),
+            Fetched::Doubtful(error) => {
+                tracing::info!(layer = %layer.blob, %error, "a resumed layer is not whole, it is fetched from its start");
+            }
+        }
+        match self.try_fetch(&layer, &origin, replace, false).await? {
+            Fetched::Done => Ok(()),
+            Fetched::Doubtful(error) => Err(error),
+        }
+    }
+
+    async fn try_fetch(
+        self: &Arc<Self>,
+        layer: &LayerRef,
+        origin: &Origin,
+        replace: bool,
+        resume: bool,
+    ) -> Result<Fetched> {
         let what = format!("layer {}", layer.blob);
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| Error::Ended { what: what.clone() })?;
         // Another download of it may have ended since the caller looked.
-        if !replace && self.has_layer(&layer) {
-            return Ok(());
+        if !replace && self.has_layer(layer) {
+            return Ok(Fetched::Done);
         }
-        let unpacking = match &origin {
-            Origin::Registry(source) => self.download(&layer, source).await?,
+        let (unpacking, doubtful) = match origin {
+            Origin::Registry(source) => self.download(layer, source, resume).await?,
             Origin::Files(file_of) => {
-                let path = file_of(&layer).ok_or_else(|| Error::LayerLost {
+                let path = file_of(layer).ok_or_else(|| Error::LayerLost {
                     layer: layer.diff_id.clone(),
                     detail: "the archive does not have it".to_owned(),
                 })?;
-                let (staging, expected) = (self.dirs.staging(), expected(&layer));
-                tokio::task::spawn_blocking(move || {
+                let (staging, expected) = (self.dirs.staging(), expected(layer));
+                let unpacking = tokio::task::spawn_blocking(move || {
                     let file = std::fs::File::open(&path).map_err(|e| Error::io("open", &path, e))?;
                     unpack_into(file, staging, &expected)
-                })
+                });
+                (unpacking, false)
             }
         };
         // All of it is here: the rest is done also for nobody, and the next who asks finds it.
+        let blob = layer.blob.clone();
         let publish = |inner: Arc<Self>| async move {
             let _slot = slot;
             let unpacked = match unpacking.await {
                 Ok(unpacked) => unpacked,
-                Err(e) => Err(Error::Ended { what: format!("layer {}: {e}", layer.blob) }),
+                Err(e) => Err(Error::Ended { what: format!("layer {blob}: {e}") }),
             };
             let done = match unpacked {
                 Ok(unpacked) => inner.publish(unpacked, replace).await,
@@ -103,14 +125,25 @@ impl Inner {
             if matches!(done, Err(Error::NoSpace { .. })) {
                 inner.parked.clear();
             }
-            done
+            match done {
+                Ok(()) => Ok(Fetched::Done),
+                Err(e @ (Error::Mismatch { .. } | Error::BadLayer { .. } | Error::TooLarge { .. })) if doubtful => {
+                    Ok(Fetched::Doubtful(e))
+                }
+                Err(e) => Err(e),
+            }
         };
         self.complete(&what, publish).await
     }
 
     /// Sends a layer's bytes, or those that are missing of it, to a thread that unpacks them; answers that thread when it
-    /// has all of them, or none will come.
-    async fn download(&self, layer: &LayerRef, source: &Source) -> Result<JoinHandle<Result<Finished>>> {
+    /// has all of them, or none will come, and whether its first bytes came with an earlier pull.
+    async fn download(
+        &self,
+        layer: &LayerRef,
+        source: &Source,
+        resume: bool,
+    ) -> Result<(JoinHandle<Result<Finished>>, bool)> {
         let descriptor = LayerDescriptor {
             digest: layer.blob.clone(),
             size: layer.size,
@@ -125,7 +158,12 @@ impl Inner {
             let unpacking = tokio::task::spawn_blocking(move || unpack_into(feed, staging, &expected));
             Transfer { sender, unpacking, offset: 0 }
         };
-        let mut moving = Moving::new(&self.parked, (layer.blob.clone(), layer.diff_id.clone()), begin);
+        let key = parked::Key::new(layer, source.reference());
+        if !resume {
+            drop(self.parked.take(&key));
+        }
+        let mut moving = Moving::new(&self.parked, key, begin);
+        let resumed = moving.offset() > 0;
         let mut stream = self.registry.fetch_blob(source, &descriptor, moving.offset()).await?;
         loop {
             let (came, last) = match stream.chunk().await {
@@ -138,7 +176,9 @@ impl Inner {
             }
             point("layer.bytes");
         }
-        moving.arrived().await.ok_or_else(|| Error::Ended { what: format!("layer {}", layer.blob) })
+        let unpacking = moving.arrived().await;
+        let unpacking = unpacking.ok_or_else(|| Error::Ended { what: format!("layer {}", layer.blob) })?;
+        Ok((unpacking, resumed))
     }
 
     /// Renames an unpacked layer into its place. It counts for others at once; it is recorded, and thereby durable,
@@ -180,6 +220,16 @@ impl Inner {
         Ok(())
     }
 }
+
+/// How fetching a layer ended.
+enum Fetched {
+    Done,
+    /// What came is not the layer, and only the rest of it came with this pull.
+    Doubtful(Error),
+}
+
+/// Blob digest and diff ID.
+pub(crate) type Pair = (Digest, Digest);
 
 fn expected(layer: &LayerRef) -> Expected {
     Expected { blob: Some(layer.blob.clone()), size: Some(layer.size), diff_id: layer.diff_id.clone() }

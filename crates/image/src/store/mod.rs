@@ -84,7 +84,7 @@ pub(crate) struct Inner {
     /// Layers being fetched and unpacked.
     slots: Arc<Semaphore>,
     pulls: flight::Flights<pull::Key, Arc<Image>>,
-    fetches: flight::Flights<parked::Key, ()>,
+    fetches: flight::Flights<layers::Pair, ()>,
     /// Layers that were cancelled half-way.
     parked: Arc<parked::Parked>,
     /// Something may have become unreferenced.

@@ -2,7 +2,8 @@
 //!
 //! A layer is unpacked while it comes, so the part that is here is a thread which waits for more bytes, with its hashes
 //! and its staging directory. It is kept for a moment: who asks for the same layer again (a kubelet that was restarted,
-//! say) gets the rest from where it stopped. Whatever is sent to it then, the digests are of all of it.
+//! say) gets the rest from where it stopped. Whatever is sent to it then, the digests are of all of it; if they are wrong,
+//! who got the rest fetches all of it afresh: the first part was not its own.
 //!
 //! Invariants: `offset` counts what was handed to the thread, no more and no less; there are at most [`MOST`], each for
 //! a bounded time; dropping one ends its thread, which deletes its directory.
@@ -17,15 +18,35 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::layers::Finished;
+use super::record::LayerRef;
 use crate::Result;
+use crate::reference::Reference;
 
 /// How long one is kept.
 const KEPT: Duration = Duration::from_secs(60);
 /// How many are kept; the oldest goes first.
 const MOST: usize = 16;
 
-/// Blob digest and diff ID.
-pub(crate) type Key = (Digest, Digest);
+/// What goes on with what: the same layer of the same repository. Another repository's registry may have sent anything.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    repository: String,
+    blob: Digest,
+    diff_id: Digest,
+    /// As the manifest has it: the thread that unpacks wants no more and no less.
+    size: u64,
+}
+
+impl Key {
+    pub(crate) fn new(layer: &LayerRef, reference: &Reference) -> Self {
+        Self {
+            repository: format!("{}/{}", reference.registry(), reference.repository()),
+            blob: layer.blob.clone(),
+            diff_id: layer.diff_id.clone(),
+            size: layer.size,
+        }
+    }
+}
 
 /// A layer that is being unpacked as it comes.
 pub(crate) struct Transfer {

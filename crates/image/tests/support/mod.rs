@@ -126,7 +126,7 @@ impl Registry {
         registry
     }
 
-    /// Puts an image under a tag of the one repository.
+    /// Puts an image under a tag of the repositories `repo` and `other`, which are one.
     pub(crate) fn push(&self, tag: &str, made: &Made) {
         let mut content = self.content.0.lock().unwrap();
         for blob in made.layers.iter().chain([&made.manifest, &made.config]) {
@@ -203,7 +203,7 @@ impl Registry {
             header.clear();
         }
         let path = target.split('?').next().unwrap_or_default();
-        let what = path.strip_prefix("/v2/repo/").unwrap_or_default();
+        let what = ["/v2/repo/", "/v2/other/"].iter().find_map(|at| path.strip_prefix(at)).unwrap_or_default();
         let found = self.lookup(method, what);
         let (status, kind, body) = match found {
             Some((kind, body)) => ("200 OK", kind, body),
