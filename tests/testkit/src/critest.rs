@@ -1,5 +1,7 @@
-//! Judges a run of critest by ginkgo's JSON report and a list of failures that
-//! are allowed: every surprise counts, also a listed spec that passes.
+//! Judges a run of critest by ginkgo's JSON report and lists of failures and of
+//! skipped specs that are allowed: every surprise counts, also a listed spec that
+//! passes. Specs skip what a runtime does not say it can do, so that a feature
+//! that is no longer advertised shows only in what did not run.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -21,7 +23,7 @@ pub enum Outcome {
 /// Full name (containers and leaf, joined by spaces) to outcome.
 pub type Specs = BTreeMap<String, Outcome>;
 
-/// Spec names, each with the reason why it may fail.
+/// Spec names, each with the reason why it may fail, or be skipped.
 pub type Allowed = BTreeMap<String, String>;
 
 /// What a run was.
@@ -35,7 +37,9 @@ pub struct Verdict {
     pub failed: Vec<(String, String)>,
     /// Specs in the list that passed.
     pub stale: Vec<String>,
-    /// Specs in the list that the suite does not have.
+    /// Specs that did not run and should have.
+    pub missed: Vec<String>,
+    /// Specs in a list that the suite does not have.
     pub unknown: Vec<String>,
     /// Specs that did not run.
     pub skipped: usize,
@@ -47,20 +51,26 @@ pub fn read_report(path: &Path) -> Result<Specs> {
     report(&serde_json::from_slice(&text)?).with_context(|| path.display().to_string())
 }
 
-/// Reads a list of allowed failures: a spec name a line; its reason is behind
+/// Reads a list of allowed failures or skipped specs: a spec name a line; its reason is behind
 /// ` # ` or in the comment lines right above it.
 pub fn read_allowed(path: &Path) -> Result<Allowed> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     allowed(&text).with_context(|| path.display().to_string())
 }
 
-/// Compares a run with the list.
-pub fn judge(specs: &Specs, allowed: &Allowed) -> Verdict {
+/// Compares a run with the lists. Without a list of what may be skipped anything may: for runs of chosen specs. A spec
+/// of that list that ran is no surprise: hosts differ.
+pub fn judge(specs: &Specs, allowed: &Allowed, skips: Option<&Allowed>) -> Verdict {
     let mut verdict = Verdict::default();
     for (name, outcome) in specs {
         let listed = allowed.contains_key(name);
         match outcome {
-            Outcome::Skipped => verdict.skipped += 1,
+            Outcome::Skipped => {
+                verdict.skipped += 1;
+                if skips.is_some_and(|skips| !skips.contains_key(name)) {
+                    verdict.missed.push(name.clone());
+                }
+            }
             Outcome::Passed => {
                 verdict.passed += 1;
                 if listed {
@@ -71,14 +81,16 @@ pub fn judge(specs: &Specs, allowed: &Allowed) -> Verdict {
             Outcome::Failed(message) => verdict.failed.push((name.clone(), message.clone())),
         }
     }
-    verdict.unknown = allowed.keys().filter(|name| !specs.contains_key(*name)).cloned().collect();
+    let listed = allowed.keys().chain(skips.into_iter().flat_map(Allowed::keys));
+    verdict.unknown = listed.filter(|name| !specs.contains_key(*name)).cloned().collect();
     verdict
 }
 
 impl Verdict {
-    /// Nothing differs from the list, and something ran.
+    /// Nothing differs from the lists, and something ran.
     pub fn is_good(&self) -> bool {
-        self.failed.is_empty() && self.stale.is_empty() && self.unknown.is_empty() && self.ran() > 0
+        let surprises = self.failed.len() + self.stale.len() + self.unknown.len() + self.missed.len();
+        surprises == 0 && self.ran() > 0
     }
 
     /// Specs that ran.
@@ -95,8 +107,11 @@ impl fmt::Display for Verdict {
         for name in &self.stale {
             writeln!(f, "STALE    {name}\n         passes, but is in the list of allowed failures")?;
         }
+        for name in &self.missed {
+            writeln!(f, "SKIPPED  {name}\n         is not in the list of specs that may be skipped")?;
+        }
         for name in &self.unknown {
-            writeln!(f, "UNKNOWN  {name}\n         is in the list of allowed failures, but not in the suite")?;
+            writeln!(f, "UNKNOWN  {name}\n         is in a list, but not in the suite")?;
         }
         write!(
             f,
@@ -181,7 +196,7 @@ mod tests {
                     [k8s.io] A now works # once broken\nD is gone # renamed\nC waits # no X here\n";
         let list = allowed(list).expect("a list");
         assert_eq!(list["B may fail"], "not yet there (needs X)");
-        let verdict = judge(&report(&specs).expect("a report"), &list);
+        let verdict = judge(&report(&specs).expect("a report"), &list, None);
         assert!(!verdict.is_good());
         assert_eq!(verdict.failed, [("B fails".to_owned(), "failed: expected".to_owned())]);
         assert_eq!(verdict.stale, ["[k8s.io] A now works"]);
@@ -192,7 +207,22 @@ mod tests {
 
     #[test]
     fn nothing_run_is_not_good() {
-        assert!(!judge(&Specs::new(), &Allowed::new()).is_good());
+        assert!(!judge(&Specs::new(), &Allowed::new(), None).is_good());
+    }
+
+    #[test]
+    fn what_is_silently_skipped_is_not_good() {
+        let specs =
+            json!([{ "SpecReports": [spec(&["A"], "passed"), spec(&["B"], "skipped"), spec(&["C"], "skipped")] }]);
+        let specs = report(&specs).expect("a report");
+        let judged = |skips: &str| judge(&specs, &Allowed::new(), Some(&allowed(skips).expect("a list")));
+        let verdict = judged("B # no X here\n");
+        assert_eq!((verdict.missed.as_slice(), verdict.is_good()), (&["C".to_owned()][..], false));
+        assert!(verdict.to_string().contains("SKIPPED  C\n"), "{verdict}");
+        // Here A runs, elsewhere it may not.
+        assert!(judged("# no X here\nA\nB\nC\n").is_good());
+        assert_eq!(judged("# no X here\nB\nC\nD\n").unknown, ["D"]);
+        assert!(judge(&specs, &Allowed::new(), None).is_good());
     }
 
     #[test]

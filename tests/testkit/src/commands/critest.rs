@@ -25,6 +25,11 @@ pub(crate) struct Critest {
     /// What may fail with the handler NAME besides is in FILE with the extension `NAME.txt`, if that exists.
     #[arg(long, value_name = "FILE")]
     allowed: Option<PathBuf>,
+    /// List of specs that may be skipped, a name and a reason each, for runs of the whole suite
+    ///
+    /// Flags that choose specs make it count for nothing. Handlers have lists of their own as with `--allowed`.
+    #[arg(long, value_name = "FILE")]
+    skips: Option<PathBuf>,
     /// Run the suite so often
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -109,22 +114,18 @@ impl Critest {
         Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// What may fail with a handler.
-    fn allowed(&self, handler: Option<&str>) -> Result<critest::Allowed> {
-        let Some(path) = &self.allowed else { return Ok(critest::Allowed::new()) };
-        let mut allowed = critest::read_allowed(path)?;
-        if let Some(name) = handler {
-            let own = path.with_extension(format!("{name}.txt"));
-            if own.exists() {
-                allowed.extend(critest::read_allowed(&own)?);
-            }
-        }
-        Ok(allowed)
+    /// What may be skipped with a handler; `None`: anything, because somebody chose what runs.
+    fn skips(&self, handler: Option<&str>) -> Result<Option<critest::Allowed>> {
+        const CHOOSING: [&str; 4] = ["ginkgo.focus", "ginkgo.skip", "ginkgo.label-filter", "benchmark"];
+        let chosen = |flag: &String| CHOOSING.iter().any(|name| flag.trim_start_matches('-').starts_with(name));
+        let list = self.skips.as_deref().filter(|_| !self.flags.iter().any(chosen));
+        list.map(|path| list_for(path, handler)).transpose()
     }
 
     /// One run; whether it is as it should be.
     async fn judge(&self, socket: &Path, handler: Option<&str>, artifacts: &Path) -> Result<bool> {
-        let allowed = self.allowed(handler)?;
+        let allowed = self.allowed.as_deref().map(|path| list_for(path, handler)).transpose()?.unwrap_or_default();
+        let skips = self.skips(handler)?;
         let program = host::tool_dir("cri")?.join("critest");
         let report = artifacts.join("report.json");
         let output = artifacts.join("critest.log");
@@ -156,7 +157,7 @@ impl Critest {
         };
         let specs = critest::read_report(&report)
             .with_context(|| format!("critest ended with {status} and no report: see {}", output.display()))?;
-        let verdict = critest::judge(&specs, &allowed);
+        let verdict = critest::judge(&specs, &allowed, skips.as_ref());
         if !status.success() && verdict.failed.is_empty() && verdict.allowed.is_empty() {
             bail!("no spec failed, but critest ended with {status}: see {}", output.display());
         }
@@ -164,6 +165,18 @@ impl Critest {
         println!("{verdict}");
         Ok(verdict.is_good())
     }
+}
+
+/// A list, with what is in the handler's own one besides.
+fn list_for(path: &Path, handler: Option<&str>) -> Result<critest::Allowed> {
+    let mut list = critest::read_allowed(path)?;
+    if let Some(name) = handler {
+        let own = path.with_extension(format!("{name}.txt"));
+        if own.exists() {
+            list.extend(critest::read_allowed(&own)?);
+        }
+    }
+    Ok(list)
 }
 
 /// Held while the suite runs: it listens on fixed ports of the host (12001 and others), so that two runs at once would
