@@ -49,7 +49,7 @@ enum Command {
         #[command(subcommand)]
         command: Option<ConfigCommand>,
     },
-    /// Load, pin and list images
+    /// Load, pin, list and prune images
     Image {
         #[command(flatten)]
         common: Common,
@@ -104,6 +104,17 @@ pub(crate) enum ImageCommand {
     },
     /// List the images
     List,
+    /// Remove images without a tag that no container uses
+    ///
+    /// Pinned images stay. An image that was pulled by digest has no tag. The layers are gone when the command ends.
+    Prune {
+        /// Also images with a tag
+        #[arg(long)]
+        all: bool,
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Flags of every command: they say which daemon is meant.

@@ -14,7 +14,9 @@ pub(crate) fn run(config: &Config, command: ImageCommand) -> Outcome {
         ImageCommand::Pin { image } => Operation::PinImage { image },
         ImageCommand::Unpin { image } => Operation::UnpinImage { image },
         ImageCommand::List => Operation::ListImages,
+        ImageCommand::Prune { all, dry_run } => Operation::PruneImages { all, dry_run },
     };
+    let dry = matches!(operation, Operation::PruneImages { dry_run: true, .. });
     let loading = matches!(operation, Operation::LoadImages { .. });
     match client::ask(config, operation)? {
         Answer::Images(images) if loading => {
@@ -23,9 +25,20 @@ pub(crate) fn run(config: &Config, command: ImageCommand) -> Outcome {
             }
         }
         Answer::Images(images) => print!("{}", table(&images)),
+        Answer::Pruned { images, layers, bytes } => print!("{}", pruned(&images, layers, bytes, dry)),
         _ => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What pruning did, or with `dry` would do.
+fn pruned(images: &[ImageLine], layers: usize, bytes: u64, dry: bool) -> String {
+    let (each, all) = if dry { ("would remove", "would be freed") } else { ("removed", "freed") };
+    let mut out = String::new();
+    for image in images {
+        out += &format!("{each} {} {}\n", short(&image.id), image.names.join(" "));
+    }
+    out + &format!("{} images, {layers} layers, {} {all}\n", images.len(), size(bytes))
 }
 
 /// The daemon has another working directory.
@@ -79,6 +92,16 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[1], "registry.example/a:1  ababababababa     1.2 MB  yes");
         assert_eq!(lines[2], "<none>                ababababababa       12 B  no");
+    }
+
+    #[test]
+    fn pruning_says_what_was_freed() {
+        let image =
+            ImageLine { id: "sha256:0123456789abcdef".into(), names: vec!["r/x:1".into()], size: 9, pinned: false };
+        let text = pruned(std::slice::from_ref(&image), 2, 1_500_000, false);
+        assert_eq!(text, "removed 0123456789abc r/x:1\n1 images, 2 layers, 1.5 MB freed\n");
+        let text = pruned(&[image], 2, 1_500_000, true);
+        assert_eq!(text, "would remove 0123456789abc r/x:1\n1 images, 2 layers, 1.5 MB would be freed\n");
     }
 
     #[test]

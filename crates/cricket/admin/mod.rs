@@ -50,6 +50,13 @@ pub(crate) enum Operation {
     },
     /// All images.
     ListImages,
+    /// Removes images without a pin that no container uses.
+    PruneImages {
+        /// Those with a tag as well.
+        all: bool,
+        /// Only says which.
+        dry_run: bool,
+    },
     /// Compares every layer with its digest and fetches damaged ones again.
     VerifyLayers,
     /// Whether pods can be attached to their network.
@@ -64,6 +71,15 @@ pub(crate) enum Answer {
     Done,
     /// Images.
     Images(Vec<ImageLine>),
+    /// Images that were removed, or would be.
+    Pruned {
+        /// The images.
+        images: Vec<ImageLine>,
+        /// How many layers nothing names without them.
+        layers: usize,
+        /// Bytes of those layers.
+        bytes: u64,
+    },
     /// Damage that was found.
     Layers(Vec<LayerDamage>),
     /// What keeps the network from being ready.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cricket_cni::Cni;
-use cricket_image::{Image, ImageStore};
+use cricket_image::{Image, ImageStore, Pruned};
 
 use super::{Answer, ImageLine, LayerDamage, Operation};
 
@@ -30,6 +30,8 @@ impl Operators {
             Operation::PinImage { image } => self.images.pin(&image).await.map(|()| Answer::Done),
             Operation::UnpinImage { image } => self.images.unpin(&image).await.map(|()| Answer::Done),
             Operation::ListImages => Ok(Answer::Images(self.images.list().iter().map(|i| line(i)).collect())),
+            Operation::PruneImages { all, dry_run: true } => Ok(pruned(&self.images.prunable(all))),
+            Operation::PruneImages { all, dry_run: false } => self.images.prune(all).await.map(|p| pruned(&p)),
             Operation::VerifyLayers => self.verify().await.map(Answer::Layers),
             Operation::Network => match &self.cni {
                 Some(cni) => Ok(Answer::Network(network(cni).await)),
@@ -59,6 +61,11 @@ pub(super) async fn network(cni: &Cni) -> Option<String> {
     let mut readiness = cni.subscribe();
     let _ = tokio::time::timeout(ASK, readiness.wait_for(Result::is_ok)).await;
     cni.ready().err().map(|e| e.to_string())
+}
+
+fn pruned(pruned: &Pruned) -> Answer {
+    let images = pruned.images.iter().map(|i| line(i)).collect();
+    Answer::Pruned { images, layers: pruned.layers, bytes: pruned.bytes }
 }
 
 fn line(image: &Image) -> ImageLine {

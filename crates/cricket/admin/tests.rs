@@ -61,6 +61,9 @@ async fn the_daemon_answers_and_refuses_what_it_does_not_know() {
     assert_eq!(ask(list.clone()).await, Answer::Images(Vec::new()));
     let Answer::Failed(text) = ask(Request { version: 9, ..list }).await else { panic!("served") };
     assert!(text.contains("version 9"), "{text}");
+    let prune = Operation::PruneImages { all: true, dry_run: false };
+    let nothing = Answer::Pruned { images: Vec::new(), layers: 0, bytes: 0 };
+    assert_eq!(ask(Request { version: VERSION, operation: prune }).await, nothing);
     let pin = Operation::PinImage { image: "registry.example/none:1".into() };
     let Answer::Failed(text) = ask(Request { version: VERSION, operation: pin }).await else { panic!("pinned") };
     assert!(text.contains("registry.example/none:1"), "{text}");

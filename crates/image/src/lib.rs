@@ -29,4 +29,4 @@ pub use config::{ImageStoreConfig, host_platform};
 pub use error::{Error, Result};
 pub use image::{Image, ImageConfiguration};
 pub use registry::AuthConfig;
-pub use store::{Damage, FsKind, FsUsage, ImageStore};
+pub use store::{Damage, FsKind, FsUsage, ImageStore, Pruned};

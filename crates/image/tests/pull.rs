@@ -211,6 +211,40 @@ async fn damage_is_found_and_healed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pruning_takes_what_nobody_uses() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
+    let (old, new) =
+        (image("old", &[layer(&[("base", "b")]), layer(&[("old", "o")])]), image("new", &[layer(&[("base", "b")])]));
+    let store = registry.store(dir.path()).await;
+    registry.push("v1", &old);
+    let was = store.pull("r.test/repo:v1", None).await.unwrap();
+    registry.push("v1", &new);
+    store.pull("r.test/repo:v1", None).await.unwrap();
+    // In use, it stays.
+    let container = cricket_model::ContainerId::generate();
+    store.create_rootfs(&container, &was, None).await.unwrap();
+    assert_eq!(store.prune(false).await.unwrap(), cricket_image::Pruned::default());
+    store.remove_rootfs(&container, None).await.unwrap();
+    // It is only said what would go: the layer that the other image has stays.
+    let would = store.prunable(false);
+    assert_eq!((would.images.len(), &would.images[0].id, would.layers), (1, &old.id, 1));
+    assert!(would.bytes > 0);
+    assert_eq!((store.list().len(), names(dir.path(), "layers").len()), (2, 2));
+    assert_eq!(store.prune(false).await.unwrap().bytes, would.bytes);
+    assert_eq!((store.list().len(), names(dir.path(), "layers")), (1, vec![new.diff_ids[0].hex().to_owned()]));
+    // A tag protects unless all are meant, a pin does in any case.
+    assert!(store.prune(false).await.unwrap().images.is_empty());
+    store.pin("r.test/repo:v1").await.unwrap();
+    assert!(store.prune(true).await.unwrap().images.is_empty());
+    store.unpin("r.test/repo:v1").await.unwrap();
+    assert_eq!(store.prune(true).await.unwrap().layers, 1);
+    assert!(names(dir.path(), "layers").is_empty());
+    // After a restart as well.
+    drop(store);
+    assert!(registry.store(dir.path()).await.list().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pins_and_leftovers() {
     let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::start());
     let made = image("one", &layers());

@@ -111,7 +111,7 @@ impl Drop for Inner {
 
 impl Inner {
     /// One collection. Answers when the next layer that is only kept for a retry is due.
-    async fn collect_now(&self) -> Result<Option<Instant>> {
+    pub(super) async fn collect_now(&self) -> Result<Option<Instant>> {
         let catalog = self.catalog.lock().await;
         let now = Instant::now();
         let mut next: Option<Instant> = None;

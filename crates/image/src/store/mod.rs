@@ -13,6 +13,7 @@ mod mapped;
 mod mounted;
 mod overlay;
 mod parked;
+mod prune;
 mod pull;
 mod record;
 mod rootfs;
@@ -34,6 +35,7 @@ use crate::registry::Registry;
 use crate::{AuthConfig, Error, Image, ImageStoreConfig, Result};
 
 pub(crate) use import::read_archive;
+pub use prune::Pruned;
 pub(crate) use record::LayerRef;
 
 /// Which part of the store a [`FsUsage`] is about.
@@ -147,6 +149,20 @@ impl ImageStore {
     /// As [`ImageStore::find`], and when the records cannot be written.
     pub async fn remove(&self, name: &str) -> Result<()> {
         self.0.remove(name).await
+    }
+
+    /// Removes the images without a pin that no container uses and that have no tag; with `tagged` also those that have
+    /// one. Their layers are deleted when this returns.
+    ///
+    /// # Errors
+    /// When the records cannot be written or layers cannot be deleted; a later collection deletes those.
+    pub async fn prune(&self, tagged: bool) -> Result<Pruned> {
+        self.0.prune(tagged).await
+    }
+
+    /// What [`ImageStore::prune`] would remove now.
+    pub fn prunable(&self, tagged: bool) -> Pruned {
+        self.0.prunable(tagged)
     }
 
     /// Loads the images of an OCI layout (directory, tar, tar.gz) or a docker archive.

@@ -63,6 +63,11 @@ impl State {
         self.containers.values().flat_map(Rootfs::records).any(|r| r.layers.contains(name) || r.chains.contains(name))
     }
 
+    /// Whether somebody is about to use it.
+    pub(crate) fn leased(&self, name: &Digest) -> bool {
+        self.leases.get(name).is_some_and(|lease| lease.strong_count() > 0)
+    }
+
     /// What was replaced and no container reads any more.
     pub(crate) fn take_unread(&mut self) -> Vec<PathBuf> {
         let all = std::mem::take(&mut self.replaced);
