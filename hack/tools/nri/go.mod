@@ -4,11 +4,13 @@ go 1.26.2
 
 require github.com/containerd/nri v0.12.5
 
-require google.golang.org/protobuf v1.34.1
+require (
+	github.com/containerd/ttrpc v1.2.7
+	google.golang.org/protobuf v1.34.1
+)
 
 require (
 	github.com/containerd/log v0.1.0 // indirect
-	github.com/containerd/ttrpc v1.2.7 // indirect
 	github.com/knqyf263/go-plugin v0.9.0 // indirect
 	github.com/opencontainers/runtime-spec v1.3.0 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect

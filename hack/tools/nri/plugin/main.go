@@ -38,10 +38,14 @@ type behaviour struct {
 	Reject string `json:"reject"`
 	// Updates to ask for without being asked, once a container was started.
 	Unsolicited []*api.ContainerUpdate `json:"unsolicited"`
-	Events      string                 `json:"events"`
-	Log         string                 `json:"log"`
-	FailRequest bool                   `json:"fail_request"`
-	Keep        bool                   `json:"keep_connected"`
+	// Evictions to ask for with them, and to answer CreateContainer with.
+	Evict         []*api.ContainerEviction `json:"evict"`
+	EvictOnCreate []*api.ContainerEviction `json:"evict_on_create"`
+
+	Events      string `json:"events"`
+	Log         string `json:"log"`
+	FailRequest bool   `json:"fail_request"`
+	Keep        bool   `json:"keep_connected"`
 }
 
 type plugin struct {
@@ -75,7 +79,7 @@ func main() {
 		check(err)
 		check(json.Unmarshal(text, &p.behaviour))
 	}
-	var opts []stub.Option
+	opts := []stub.Option{p.evictions()}
 	if *name != "" {
 		opts = append(opts, stub.WithPluginName(*name))
 	}
@@ -192,14 +196,19 @@ func (p *plugin) StartContainer(_ context.Context, pod *api.PodSandbox, c *api.C
 }
 
 func (p *plugin) PostStartContainer(_ context.Context, pod *api.PodSandbox, c *api.Container) error {
-	if p.mine(c) && len(p.Unsolicited) > 0 {
+	if p.mine(c) && len(p.Unsolicited)+len(p.Evict) > 0 {
 		go p.ask(c.Id)
 	}
 	return p.at(line{Event: "PostStartContainer", Pod: pod, Container: c})
 }
 
-// ask asks for updates; those without an ID are of container id.
+// ask asks for updates and evictions; those without an ID are of container id.
 func (p *plugin) ask(id string) {
+	for _, e := range p.Evict {
+		if e.ContainerId == "" {
+			e.ContainerId = id
+		}
+	}
 	failed, err := p.stub.UpdateContainers(named(p.Unsolicited, id))
 	l := line{Event: "UpdateContainers"}
 	for _, u := range failed {

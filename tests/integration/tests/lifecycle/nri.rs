@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use crate::cdi::Directories;
 use crate::support::{SOON, idle, shell};
 
+mod evict;
+
 /// A daemon of its own, with plugins.
 struct Stage {
     node: Node,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use cricket_cri_api::v1;
 use cricket_integration::BUSYBOX;
+use cricket_testkit::host;
 use serde_json::Value;
 use tonic::Code;
 
@@ -243,7 +244,8 @@ async fn version_and_features_are_said() -> Result<()> {
     assert!(!version.runtime_version.is_empty());
     let config = cri.runtime().runtime_config(v1::RuntimeConfigRequest {}).await?.into_inner();
     let driver = config.linux.map(|l| l.cgroup_driver).context("the driver is said explicitly")?;
-    assert_eq!(driver, i32::from(v1::CgroupDriver::Cgroupfs));
+    let expected = if host::systemd_driver() { v1::CgroupDriver::Systemd } else { v1::CgroupDriver::Cgroupfs };
+    assert_eq!(driver, i32::from(expected));
     let status = cri.runtime().status(v1::StatusRequest { verbose: false }).await?.into_inner();
     assert!(status.features.is_some_and(|f| f.supplemental_groups_policy), "security::groups_… shows that it is true");
     let handlers: Vec<_> = status.runtime_handlers.iter().map(|h| h.name.as_str()).collect();
