@@ -52,7 +52,8 @@ pub use metrics::metric_descriptors;
 pub use nri::Nri;
 pub use pods::{Pods, Told};
 pub use record::{
-    ContainerRecord, ContainerState, Exited, MountedRef, PodRecord, PodResources, Running, SandboxRecord, SandboxState,
+    ContainerRecord, ContainerState, Exited, ImageFacts, MountedRef, PodRecord, PodResources, Running, SandboxRecord,
+    SandboxState, Stored,
 };
 pub use selinux::{OpenError as SelinuxError, Selinux};
 pub use shared::{Event, EventKind, PodsConfig, Shared, now};

@@ -87,3 +87,83 @@ pub(crate) fn status(record: &ContainerRecord) -> v1::ContainerStatus {
     }
     status
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::{Duration, Instant};
+
+    use cricket_model::ContainerId;
+    use cricket_pod::{ImageFacts, Stored};
+    use prost::Message as _;
+
+    use super::*;
+
+    /// One as a kubelet asks for it, with a long termination message path, ports and a hash in annotations.
+    fn record(number: u16) -> ContainerRecord {
+        let text = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let labels: HashMap<_, _> = text(&[
+            ("io.kubernetes.container.name", "a-container-of-a-longer-name"),
+            ("io.kubernetes.pod.name", "deployment-of-something-7d9c5b8f6d-x2x9k"),
+            ("io.kubernetes.pod.namespace", "a-namespace-of-some-length"),
+            ("io.kubernetes.pod.uid", "0b9a7c1e-3a52-4d36-9c1c-1f6f4f0f7a11"),
+        ]);
+        let ports = r#"[{"name":"metrics","containerPort":9100,"protocol":"TCP"},{"name":"web","containerPort":8443,"protocol":"TCP"}]"#;
+        let handler = "{\"exec\":{\"command\":[\"/bin/sh\",\"-c\",\"".to_owned() + &"sleep 15; ".repeat(40) + "\"]}}";
+        let annotations = text(&[
+            ("io.kubernetes.container.hash", "5f3c2b1a"),
+            ("io.kubernetes.container.ports", ports),
+            ("io.kubernetes.container.preStopHandler", &handler),
+            ("io.kubernetes.container.restartCount", "3"),
+            ("io.kubernetes.container.terminationMessagePath", "/dev/termination-log"),
+            ("io.kubernetes.container.terminationMessagePolicy", "File"),
+            ("io.kubernetes.pod.terminationGracePeriod", "30"),
+        ]);
+        let name = "registry.example.com/team/project/component:v1.27.3-build.20260101";
+        let digest = "sha256:8a0b4b9c4d1f5e2a7f6c3b2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f";
+        let config = v1::ContainerConfig {
+            metadata: Some(v1::ContainerMetadata { name: format!("container-{number}"), attempt: 3 }),
+            image: Some(v1::ImageSpec { image: digest.to_owned(), ..Default::default() }),
+            // What lists do not have.
+            envs: vec![v1::KeyValue { key: "SERVICE".into(), value: "x".repeat(16 << 10).into() }],
+            labels,
+            annotations,
+            ..Default::default()
+        };
+        ContainerRecord {
+            id: ContainerId::generate(),
+            config: Stored(config),
+            image: ImageFacts {
+                name: name.to_owned(),
+                user_specified: name.to_owned(),
+                reference: format!("registry.example.com/team/project/component@{digest}"),
+                id: digest.to_owned(),
+            },
+            created_at: 1_767_225_600_000_000_000 + i64::from(number),
+            state: ContainerState::Created,
+            cgroup: String::new(),
+            log_path: String::new(),
+            stop_signal: 15,
+            user: Stored::default(),
+            resources: Stored::default(),
+            volumes: Vec::new(),
+            images: Vec::new(),
+            make_dirs: Vec::new(),
+        }
+    }
+
+    /// Kubelets accept 16 MiB, other clients 4; the list is made every second.
+    #[test]
+    fn a_thousand_are_a_short_list_at_once() {
+        let (records, sandbox) = ((0..1000).map(record).collect::<Vec<_>>(), ContainerId::generate().to_string());
+        let begin = Instant::now();
+        let containers = records.iter().map(|record| item(&sandbox, record)).collect();
+        let bytes = v1::ListContainersResponse { containers }.encode_to_vec();
+        let took = begin.elapsed();
+        assert!((1 << 20..4 << 20).contains(&bytes.len()), "{} bytes", bytes.len());
+        // Some milliseconds where nothing else runs.
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        let read = v1::ListContainersResponse::decode(bytes.as_slice()).expect("a list").containers;
+        assert!(read.iter().map(|container| container.id.as_str()).eq(records.iter().map(|record| record.id.as_str())));
+    }
+}
