@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::{Answer, Operation, client, page};
 use crate::config::{self, Config, Flags};
 use crate::{doctor, images, serve};
 
@@ -55,6 +56,18 @@ enum Command {
         common: Common,
         #[command(subcommand)]
         command: ImageCommand,
+    },
+    /// Show everything that the daemon knows of a pod or container
+    ///
+    /// Its state and what is unfinished, handler, monitor, control group, network, image and layers, mounts.
+    Explain {
+        #[command(flatten)]
+        common: Common,
+        /// ID of a pod or container, or the beginning of it
+        id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Check the node: kernel, handlers, networks, leftovers
     ///
@@ -181,8 +194,18 @@ fn execute(command: Command) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }
         Command::Image { common, command } => images::run(&common.load()?, command),
+        Command::Explain { common, id, json } => explain(&common.load()?, id, json),
         Command::Doctor { common, verify } => doctor::run(&common.load()?, verify),
     }
+}
+
+fn explain(config: &Config, id: String, json: bool) -> Outcome {
+    match client::ask(config, Operation::Explain { id })? {
+        Answer::Explained(document) if json => println!("{document:#}"),
+        Answer::Explained(document) => print!("{}", page(&document)),
+        other => return Err(format!("unexpected answer {other:?}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

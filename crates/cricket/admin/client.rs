@@ -83,5 +83,5 @@ async fn local(config: &Config, operation: Operation) -> Result<Answer, Box<dyn 
         other => other.to_string(),
     })?;
     let images = ImageStore::open(serve::image_config(config), Store::open(layout::records(root))?).await?;
-    Ok(Operators { images, cni: None }.run(operation).await)
+    Ok(Operators { images, cni: None, pods: None }.run(operation).await)
 }

@@ -1,9 +1,10 @@
-//! The operators' service: how `cricket image` and `cricket doctor` talk to the daemon.
+//! The operators' service: how `cricket image`, `cricket explain` and `cricket doctor` talk to the daemon.
 //!
 //! One request and one answer for each connection, each a length (four bytes, the highest first) and that many bytes of
 //! JSON. The version is the protocol's; a daemon refuses those it does not know. The socket is root's alone.
 
 pub(crate) mod client;
+mod explain;
 mod operations;
 pub(crate) mod server;
 
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+pub(crate) use explain::page;
 pub(crate) use operations::Operators;
 
 /// The protocol's version.
@@ -61,6 +63,11 @@ pub(crate) enum Operation {
     VerifyLayers,
     /// Whether pods can be attached to their network.
     Network,
+    /// Everything that is known of a pod or container.
+    Explain {
+        /// Its ID, or the beginning of it.
+        id: String,
+    },
 }
 
 /// What is answered.
@@ -84,6 +91,8 @@ pub(crate) enum Answer {
     Layers(Vec<LayerDamage>),
     /// What keeps the network from being ready.
     Network(Option<String>),
+    /// What is known.
+    Explained(serde_json::Value),
     /// It did not work.
     Failed(String),
 }

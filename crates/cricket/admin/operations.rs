@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use cricket_cni::Cni;
 use cricket_image::{Image, ImageStore, Pruned};
+use cricket_pod::Pods;
 
+use super::explain::explain;
 use super::{Answer, ImageLine, LayerDamage, Operation};
 
 /// How long plugins have to say that they are ready.
@@ -18,6 +20,8 @@ pub(crate) struct Operators {
     pub(crate) images: ImageStore,
     /// The networks; a command without a daemon has none.
     pub(crate) cni: Option<Cni>,
+    /// The pods; a command without a daemon has none.
+    pub(crate) pods: Option<Pods>,
 }
 
 impl Operators {
@@ -36,6 +40,10 @@ impl Operators {
             Operation::Network => match &self.cni {
                 Some(cni) => Ok(Answer::Network(network(cni).await)),
                 None => return Answer::Failed("no daemon runs".to_owned()),
+            },
+            Operation::Explain { id } => match &self.pods {
+                Some(pods) => return explain(pods, &id).await.map_or_else(Answer::Failed, Answer::Explained),
+                None => return Answer::Failed("no daemon runs: it is the one that knows".to_owned()),
             },
         };
         outcome.unwrap_or_else(|e| Answer::Failed(e.to_string()))

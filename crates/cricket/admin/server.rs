@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cricket_pod::Shared;
+use cricket_pod::Pods;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
@@ -16,8 +16,9 @@ const MOST: usize = 16;
 const ARRIVE: Duration = Duration::from_secs(10);
 
 /// Answers until it is dropped.
-pub(crate) async fn serve(listener: UnixListener, shared: Arc<Shared>, requests: Requests) {
-    let operators = Operators { images: shared.images.clone(), cni: Some(shared.cni.clone()) };
+pub(crate) async fn serve(listener: UnixListener, pods: Pods, requests: Requests) {
+    let shared = pods.shared();
+    let operators = Operators { images: shared.images.clone(), cni: Some(shared.cni.clone()), pods: Some(pods) };
     let places = Arc::new(Semaphore::new(MOST));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };

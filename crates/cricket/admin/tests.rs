@@ -47,7 +47,7 @@ async fn the_daemon_answers_and_refuses_what_it_does_not_know() {
     serve::directories(&config.own).expect("directories");
     let store = Store::open(layout::records(&config.own.root)).expect("store");
     let images = ImageStore::open(serve::image_config(&config), store).await.expect("images");
-    let operators = Operators { images, cni: None };
+    let operators = Operators { images, cni: None, pods: None };
     let ask = async |request: Request| {
         let (mut client, server) = UnixStream::pair().expect("pair");
         let operators = operators.clone();
@@ -64,6 +64,12 @@ async fn the_daemon_answers_and_refuses_what_it_does_not_know() {
     let prune = Operation::PruneImages { all: true, dry_run: false };
     let nothing = Answer::Pruned { images: Vec::new(), layers: 0, bytes: 0 };
     assert_eq!(ask(Request { version: VERSION, operation: prune }).await, nothing);
+    let Answer::Failed(text) =
+        ask(Request { version: VERSION, operation: Operation::Explain { id: "a".into() } }).await
+    else {
+        panic!("explained")
+    };
+    assert!(text.contains("no daemon runs"), "{text}");
     let pin = Operation::PinImage { image: "registry.example/none:1".into() };
     let Answer::Failed(text) = ask(Request { version: VERSION, operation: pin }).await else { panic!("pinned") };
     assert!(text.contains("registry.example/none:1"), "{text}");
@@ -78,7 +84,7 @@ async fn work_ends_with_whoever_asked_for_it() {
     let images = ImageStore::open(serve::image_config(&config), store).await.expect("images");
     // It waits for a network that never comes.
     let nowhere = CniConfig { conf_dir: dir.path().join("none"), ..serve::cni_config(&config) };
-    let operators = Operators { images, cni: Some(Cni::open(nowhere).expect("networks")) };
+    let operators = Operators { images, cni: Some(Cni::open(nowhere).expect("networks")), pods: None };
     let (mut client, server) = UnixStream::pair().expect("pair");
     send(&mut client, &Request { version: VERSION, operation: Operation::Network }).await.expect("sent");
     let started = Instant::now();

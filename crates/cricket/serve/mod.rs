@@ -100,18 +100,18 @@ async fn serve(config: Config) -> Fallible<()> {
     let records = shared.store.clone();
     let shared = Arc::new(shared);
     let images = shared.images.clone();
-    let pods = Pods::restore(shared.clone()).await?;
+    let pods = Pods::restore(shared).await?;
     tracing::info!(pods = pods.list().len(), "pods restored");
     // Before anything can be created: plugins may have to adjust it.
     pods.shared().nri.start(&pods).await;
     netns::watch(config.netns_dir(), pods.clone());
     let streaming = Server::start(config.streaming.clone(), Arc::new(Sessions::new(pods.clone()))).await?;
-    let service = Service::new(pods, images, streaming.clone(), service_config);
+    let service = Service::new(pods.clone(), images, streaming.clone(), service_config);
     let requests = Requests::default();
     let operators = socket::listen(&config.own.admin_address, 0o600)?;
     // The last thing that is made: who can connect finds all of it.
     let cri = socket::listen(&config.own.address, 0o660)?;
-    let admin = tokio::spawn(admin::server::serve(operators, shared, requests.clone()));
+    let admin = tokio::spawn(admin::server::serve(operators, pods, requests.clone()));
     let server = tokio::spawn(requests::serve(cri, service, requests.clone()));
     process::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(address = %config.own.address.display(), streaming = streaming.base(), "cricket serves");

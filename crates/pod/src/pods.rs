@@ -69,6 +69,11 @@ impl Pods {
         self.handles().iter().map(|h| h.view.load_full()).filter(|v| v.listed()).collect()
     }
 
+    /// Pictures of all pods, those included that are being made or removed.
+    pub fn all(&self) -> Vec<Arc<PodView>> {
+        self.handles().iter().map(|h| h.view.load_full()).collect()
+    }
+
     pub(crate) fn handle(&self, id: &str) -> Result<Arc<PodHandle>> {
         let handles = self.handles();
         let listed = handles.iter().filter(|h| h.view.load().listed());

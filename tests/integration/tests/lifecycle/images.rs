@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use cricket_cri_api::v1;
 use cricket_integration::Node;
 use cricket_testkit::cri::{self, Cri};
-use cricket_testkit::host;
 use cricket_testkit::image::{Image, Layer, Named, Tree, compile, suite, write_docker_archive, write_oci_tar};
 use serde_json::json;
 
@@ -23,17 +22,9 @@ fn marked(mark: &str) -> Result<Image> {
     Image::of(busybox.image.layers).layer(layer).build()
 }
 
-/// `cricket image …` with the running daemon's own binary and directories.
+/// `cricket image …`.
 fn operate(node: &Node, words: &[&str]) -> Result<String> {
-    let daemon = &node.daemon;
-    let binary = format!("/proc/{}/exe", daemon.pid().context("the daemon runs")?);
-    let (config, root, state) = (daemon.config(), daemon.root(), daemon.state());
-    let socket = daemon.socket();
-    let paths = [("--config", config.as_path()), ("--root", root), ("--state", &state), ("--address", &socket)];
-    let mut arguments = vec!["image".to_owned()];
-    arguments.extend(paths.iter().flat_map(|(flag, path)| [(*flag).to_owned(), path.display().to_string()]));
-    arguments.extend(words.iter().map(|&word| word.to_owned()));
-    host::run(&binary, arguments)
+    crate::operator::operate(node, "image", words)
 }
 
 async fn push(node: &Node, repository: &str, tag: &str, image: &Image) -> Result<()> {
@@ -64,13 +55,21 @@ async fn a_moved_tag_leaves_the_old_image_untagged_and_in_use() -> Result<()> {
     assert_eq!(scene.cri.container(&main).await?.image_id, old.id());
     let second = scene.output(&cri::container("second", name, &["cat", "/mark"])).await?;
     assert_eq!(second, ["new"]);
+    // Used, it is not one of those that are of no use to anybody.
+    let short = &old.id()["sha256:".len()..][..13];
+    let would = operate(&scene.node, &["prune", "--dry-run"])?;
+    assert!(would.contains("would be freed") && !would.contains(short), "{would}");
     // Both may be named by what is left of their names.
     assert_eq!(scene.cri.image(old.id()).await?.context("by ID")?.id, old.id());
     let short = &old.id()["sha256:".len()..][..12];
     assert_eq!(scene.cri.image(short).await?.context("by a prefix")?.id, old.id());
     let digest = format!("registry.k8s.io/lifecycle/moved@{}", old.digest());
     assert_eq!(scene.cri.image(&digest).await?.context("by digest")?.id, old.id());
-    scene.end().await
+    let node = scene.node.clone();
+    scene.end().await?;
+    let would = operate(&node, &["prune", "--dry-run"])?;
+    assert!(would.contains(&format!("would remove {}", &old.id()["sha256:".len()..][..13])), "{would}");
+    Ok(())
 }
 
 #[tokio::test]

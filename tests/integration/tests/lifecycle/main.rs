@@ -16,6 +16,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod nri;
+mod operator;
 mod plugins;
 mod resources;
 mod security;

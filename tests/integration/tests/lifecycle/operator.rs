@@ -1,0 +1,51 @@
+//! The operator's commands, asked of a daemon that runs.
+
+use anyhow::{Context, Result};
+use cricket_integration::Node;
+use cricket_testkit::host;
+
+use crate::support::Scene;
+
+/// `cricket COMMAND …` with the running daemon's own binary and directories.
+pub(crate) fn operate(node: &Node, command: &str, words: &[&str]) -> Result<String> {
+    let daemon = &node.daemon;
+    let binary = format!("/proc/{}/exe", daemon.pid().context("the daemon runs")?);
+    let (config, root, state) = (daemon.config(), daemon.root(), daemon.state());
+    let socket = daemon.socket();
+    let paths = [("--config", config.as_path()), ("--root", root), ("--state", &state), ("--address", &socket)];
+    let mut arguments = vec![command.to_owned()];
+    arguments.extend(paths.iter().flat_map(|(flag, path)| [(*flag).to_owned(), path.display().to_string()]));
+    arguments.extend(words.iter().map(|&word| word.to_owned()));
+    host::run(&binary, arguments)
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_container_and_its_pod() -> Result<()> {
+    let scene = Scene::networked("explain").await?;
+    let main = scene.idle("main").await?;
+    let text = operate(&scene.node, "explain", &[&main[..20], "--json"])?;
+    let known: serde_json::Value = serde_json::from_str(&text)?;
+    let (container, pod) = (&known["container"], &known["pod"]);
+    assert_eq!((container["id"].as_str(), container["name"].as_str()), (Some(main.as_str()), Some("main")));
+    assert_eq!((container["state"]["is"].as_str(), pod["state"].as_str()), (Some("Running"), Some("Ready")));
+    let pid = container["state"]["pid"].as_u64().context("a PID")?;
+    let cgroup = container["cgroup"].as_str().context("a control group")?;
+    assert!(std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?.contains(cgroup), "{cgroup}");
+    let monitor = pod["monitor"]["pid"].as_u64().context("a monitor")?;
+    assert!(std::fs::read_to_string(format!("/proc/{monitor}/cmdline"))?.starts_with("cricket-monitor"));
+    assert_eq!(pod["id"].as_str(), Some(scene.id.as_str()));
+    let status = scene.cri.pod(&scene.id).await?;
+    let ip = status.network.context("a network")?.ip;
+    assert_eq!(pod["network"]["ips"][0].as_str(), Some(ip.as_str()));
+    assert!(!container["image"]["diff_ids"].as_array().context("layers")?.is_empty());
+    let mounted = container["mounts"].as_array().context("mounts")?;
+    assert!(mounted.iter().any(|m| m.as_str().is_some_and(|m| m.contains(&main))), "{mounted:?}");
+    // For a person.
+    let page = operate(&scene.node, "explain", &[&scene.id[..20]])?;
+    for line in ["pod:\n", "containers:\n", "is: Running", &format!("pid: {monitor}"), &ip] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
+    let error = operate(&scene.node, "explain", &["0123456789abcdef"]).expect_err("nobody").to_string();
+    assert!(error.contains("no pod or container"), "{error}");
+    scene.end().await
+}
