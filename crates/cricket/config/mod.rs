@@ -105,7 +105,12 @@ impl Config {
         let own = own::read(&mut reader, flags)?;
         let runtime = runtime::read(&mut reader)?;
         let cni = cni::read(&mut reader)?;
-        let images = images::read(&mut reader)?;
+        let mut images = images::read(&mut reader)?;
+        let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
+        images.registry.credential_files = own
+            .credential_files
+            .clone()
+            .unwrap_or_else(|| cricket_image::registry::kubelet_credential_files(home.as_deref()));
         let streaming = streaming::read(&mut reader)?;
         let nri = nri::read(&mut reader)?;
         let handlers = handlers::read(&mut reader)?;

@@ -67,6 +67,8 @@ pub(crate) struct Own {
     pub(crate) max_parallel_layers: Option<usize>,
     /// How long a layer of an interrupted pull is kept.
     pub(crate) keep_unfinished: Duration,
+    /// Docker's credentials files, the first that can be used counts; `None`: where the kubelet looks.
+    pub(crate) credential_files: Option<Vec<PathBuf>>,
     /// How long one CNI plugin may run.
     pub(crate) cni_timeout: Duration,
 }
@@ -96,6 +98,7 @@ pub(super) fn read(reader: &mut Reader, flags: &Flags) -> Result<Own> {
         workers: bounded(r, "worker_threads", default_workers(), 1..=64)?,
         max_parallel_layers: r.optional(&TABLE, "max_parallel_layers")?,
         keep_unfinished: r.setting(&TABLE, "keep_unfinished_layers", GoDuration(Duration::from_secs(3600)))?.0,
+        credential_files: r.optional(&TABLE, "credential_files")?,
         cni_timeout: r.setting(&TABLE, "cni_plugin_timeout", GoDuration(Duration::from_secs(60)))?.0,
     };
     if own.max_parallel_layers == Some(0) {
@@ -108,6 +111,9 @@ pub(super) fn read(reader: &mut Reader, flags: &Flags) -> Result<Own> {
         if let Some(path) = path {
             absolute(r, key, path)?;
         }
+    }
+    for path in own.credential_files.iter().flatten() {
+        absolute(r, "credential_files", path)?;
     }
     r.deny_rest(&TABLE)?;
     Ok(own)

@@ -8,7 +8,8 @@ use cricket_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 pub use crate::registry::fuzzing::{
-    Endpoint, Shape, challenges, credentials, document, endpoints, image_config, range_matches, redirect,
+    Endpoint, Shape, challenges, credentials, document, endpoints, image_config, node_credentials, range_matches,
+    redirect,
 };
 use crate::store::read_archive;
 use crate::unpack::{self, Expected, Limits, ManifestKind};

@@ -19,6 +19,7 @@ pub mod cni_quantity;
 pub mod cni_record;
 pub mod cni_result;
 pub mod config_toml;
+pub mod docker_config;
 pub mod exit_record;
 pub mod hosts_toml;
 pub mod journal;
@@ -56,6 +57,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("cni_record", cni_record::run),
     ("cni_result", cni_result::run),
     ("config_toml", config_toml::run),
+    ("docker_config", docker_config::run),
     ("exit_record", exit_record::run),
     ("hosts_toml", hosts_toml::run),
     ("journal", journal::run),

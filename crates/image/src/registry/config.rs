@@ -17,6 +17,9 @@ pub struct RegistryConfig {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// `registry.configs.HOST.auth`: used when the call brings no credentials.
     pub auths: BTreeMap<String, AuthConfig>,
+    /// Docker's `config.json` files, and `.dockercfg` by that name: the first that can be used is read at each pull
+    /// that brings no credentials, and every matching entry is tried after `auths`.
+    pub credential_files: Vec<PathBuf>,
     /// `registry.headers`: sent with every request to a registry.
     pub headers: BTreeMap<String, Vec<String>>,
     /// How long connecting to one endpoint may take.
@@ -37,6 +40,7 @@ impl Default for RegistryConfig {
             config_path: Vec::new(),
             mirrors: BTreeMap::new(),
             auths: BTreeMap::new(),
+            credential_files: Vec::new(),
             headers: BTreeMap::new(),
             connect_timeout: Duration::from_secs(15),
             response_timeout: Duration::from_secs(60),
@@ -54,6 +58,7 @@ impl fmt::Debug for RegistryConfig {
             .field("config_path", &self.config_path)
             .field("mirrors", &self.mirrors)
             .field("auths", &self.auths)
+            .field("credential_files", &self.credential_files)
             .field("headers", &self.headers.keys())
             .field("progress_timeout", &self.progress_timeout)
             .finish_non_exhaustive()

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use url::Url;
 
 use super::auth::{Credentials, challenge};
+use super::credentials::{self, Candidate, DockerConfig};
 use super::hosts::file;
 use super::manifest::{Config, Descriptor, Document, document_size, layer};
 use super::{AuthConfig, Compression, Platform, blob, transport};
@@ -84,6 +85,20 @@ pub fn image_config(bytes: &[u8], layers: usize) -> Result<(usize, Option<Platfo
 /// What is wrong with them.
 pub fn credentials(config: &AuthConfig, host: &str) -> Result<Option<String>, String> {
     Ok(Credentials::of(config, host)?.and_then(|c| c.basic()))
+}
+
+/// What a docker `config.json` (`old`: a `.dockercfg`) has for `image`, in order: headers to log in with, where there
+/// is one, and whether a helper is to be asked.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn node_credentials(bytes: &[u8], old: bool, image: &str) -> Result<Vec<(Option<String>, bool)>, String> {
+    let config = DockerConfig::parse(bytes, old)?;
+    let found = credentials::candidates(&config, image).into_iter().map(|candidate| match candidate {
+        Candidate::Known(known) => (known.basic(), false),
+        Candidate::Helper(_) => (None, true),
+    });
+    Ok(found.collect())
 }
 
 /// Where a redirect leads, if it is followed.

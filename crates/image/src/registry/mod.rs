@@ -16,6 +16,7 @@
 mod auth;
 mod blob;
 mod config;
+mod credentials;
 mod error;
 mod failure;
 pub(crate) mod fuzzing;
@@ -35,6 +36,7 @@ use cricket_model::Digest;
 pub use self::auth::AuthConfig;
 pub use self::blob::BlobStream;
 pub use self::config::RegistryConfig;
+pub use self::credentials::kubelet_credential_files;
 pub use self::error::{Attempt, Attempts, RegistryError};
 pub use self::resolved::{Compression, LayerDescriptor, Platform, Resolved, VerifiedBlob};
 pub use self::source::Source;
@@ -72,12 +74,17 @@ impl Registry {
     /// The node's files for this registry, or the credentials, cannot be used.
     pub async fn source(&self, reference: &Reference, auth: Option<&AuthConfig>) -> Result<Source, RegistryError> {
         let (inner, registry) = (self.0.clone(), reference.registry().to_owned());
-        let load = move || hosts::load(&inner.config, &registry, &inner.clients);
-        let hosts = tokio::task::spawn_blocking(load).await.map_err(|e| RegistryError::Config {
+        let given = source::is_given(auth);
+        let load = move || {
+            let hosts = hosts::load(&inner.config, &registry, &inner.clients)?;
+            let files: &[_] = if given { &[] } else { &inner.config.credential_files };
+            Ok((hosts, credentials::NodeCredentials::load(files)))
+        };
+        let (hosts, node) = tokio::task::spawn_blocking(load).await.map_err(|e| RegistryError::Config {
             path: reference.registry().to_owned(),
             cause: format!("reading it failed: {e}"),
         })??;
-        Source::new(reference, hosts, auth, self.0.config.clone(), &self.0.tokens)
+        Source::new(reference, hosts, auth, &node, self.0.config.clone(), &self.0.tokens)
     }
 
     /// Finds the image that the reference names for the platform. With `known`, the registry is asked for the digest

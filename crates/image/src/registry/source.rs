@@ -10,7 +10,8 @@ use http::{HeaderMap, Method};
 use serde::Deserialize;
 
 use super::auth::token::Tokens;
-use super::auth::{AuthConfig, Authenticator, Credentials, challenge};
+use super::auth::{AuthConfig, Authenticator, Credentials, challenge, same_server};
+use super::credentials::{Candidate, NodeCredentials};
 use super::failure::{Cause, Failure, clean};
 use super::hosts::Host;
 use super::transport::{Body, Transport, read_bounded};
@@ -38,17 +39,31 @@ impl Source {
         reference: &Reference,
         hosts: Vec<Host>,
         auth: Option<&AuthConfig>,
+        node: &NodeCredentials,
         config: Arc<RegistryConfig>,
         tokens: &Arc<Tokens>,
     ) -> Result<Self, RegistryError> {
         let mut endpoints = Vec::with_capacity(hosts.len());
-        for host in hosts {
+        for mut host in hosts {
             let authority = host.authority();
-            let credentials = credentials(auth, &config, &authority)
-                .map_err(|cause| RegistryError::Invalid { what: reference.to_string(), cause })?;
-            let auth = Authenticator::new(credentials, reference.repository(), tokens.clone());
             let own = authority == reference.registry()
                 || (reference.registry() == DEFAULT_REGISTRY && authority == "registry-1.docker.io");
+            let known = credentials(auth, &config, &authority)
+                .map_err(|cause| RegistryError::Invalid { what: reference.to_string(), cause })?;
+            let mut candidates: Vec<Candidate> = known.into_iter().map(Candidate::Known).collect();
+            if !is_given(auth) {
+                let same = own || same_server(reference.registry(), &authority);
+                let name = if same { reference.registry() } else { authority.as_str() };
+                let found = node.candidates(&format!("{name}/{}", reference.repository()));
+                if !found.is_empty() {
+                    // The endpoint's own configuration goes before.
+                    let headers = node.headers().iter().filter(|(name, _)| !host.headers.contains_key(*name));
+                    let headers: Vec<_> = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+                    host.headers.extend(headers);
+                }
+                candidates.extend(found);
+            }
+            let auth = Authenticator::new(candidates, reference.repository(), tokens.clone());
             endpoints.push(Endpoint {
                 label: host.base.as_str().trim_end_matches('/').to_owned(),
                 pull: host.pull,
@@ -92,13 +107,18 @@ impl fmt::Debug for Source {
     }
 }
 
+/// Whether the call brought credentials.
+pub(super) fn is_given(auth: Option<&AuthConfig>) -> bool {
+    auth.is_some_and(|a| *a != AuthConfig::default())
+}
+
 /// The call's credentials if it brought any, else the node's for that host.
 fn credentials(
     auth: Option<&AuthConfig>,
     config: &RegistryConfig,
     authority: &str,
 ) -> Result<Option<Credentials>, String> {
-    if let Some(auth) = auth.filter(|a| **a != AuthConfig::default()) {
+    if let Some(auth) = auth.filter(|_| is_given(auth)) {
         return Credentials::of(auth, authority);
     }
     let known = config.auths.iter().find(|(host, _)| super::auth::same_server(host, authority));
@@ -148,7 +168,7 @@ impl Endpoint {
             match body.status() {
                 200..=299 => return Ok(body),
                 // A server that somebody redirected to gets no credentials, whatever it asks for.
-                401 if !body.is_foreign() && !proof.last && answers < 2 => {
+                401 if !body.is_foreign() && !proof.last && answers < self.auth.most_answers() => {
                     let challenges: Vec<_> = body
                         .headers()
                         .get_all(WWW_AUTHENTICATE)
@@ -158,7 +178,11 @@ impl Endpoint {
                         .flat_map(challenge::parse)
                         .collect();
                     answers += 1;
-                    proof = self.auth.answer(&self.transport, &challenges, &proof).await?;
+                    proof = self.auth.answer(&self.transport, &challenges, &proof, false).await?;
+                }
+                403 if !body.is_foreign() && proof.more && answers < self.auth.most_answers() => {
+                    answers += 1;
+                    proof = self.auth.answer(&self.transport, &[], &proof, true).await?;
                 }
                 429 if !waited && retry_after(&body).is_some_and(|t| t <= SHORT_RETRY) => {
                     waited = true;

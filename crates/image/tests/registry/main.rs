@@ -5,6 +5,7 @@
 mod auth;
 mod blobs;
 mod content;
+mod credentials;
 mod documents;
 mod endpoints;
 mod proxies;
