@@ -183,6 +183,7 @@ fn wrong_values_name_line_and_key() {
         ("[plugins.'io.cricket.v1']\n\nlog_format = 'xml'\n", ":3", "log_format"),
         ("[plugins.'io.cricket.v1']\ncgroup_driver = 'Systemd'\n", ":2", "cgroup_driver"),
         ("[plugins.'io.cricket.v1']\ncni_plugin_timeout = '1 fortnight'\n", ":2", "cni_plugin_timeout"),
+        ("[plugins.'io.cricket.v1']\ncredential_files = ['/a', 'b']\n", ":2", "credential_files"),
         ("[plugins.'io.containerd.cri.v1.runtime']\nunset_seccomp_profile = 'x'\n", ":2", "unset_seccomp_profile"),
         ("[plugins.'io.containerd.cri.v1.runtime']\ncdi_spec_dirs = ['/a', 'b']\n", ":2", "cdi_spec_dirs"),
         ("[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = '/x'\n", ":2", "bin_dirs"),
@@ -191,6 +192,14 @@ fn wrong_values_name_line_and_key() {
         let error = Node::new(text).error();
         assert!(error.contains(&format!("config.toml{line}")) && error.contains(key), "{text}: {error}");
     }
+}
+
+#[test]
+fn credentials_files_are_the_kubelets_unless_others_are_named() {
+    let files = |text: &str| Node::new(text).load().expect("valid").images.registry.credential_files;
+    assert_eq!(files("")[0], PathBuf::from("/var/lib/kubelet/config.json"));
+    assert_eq!(files("[plugins.'io.cricket.v1']\ncredential_files = ['/a/b']\n"), [PathBuf::from("/a/b")]);
+    assert!(files("[plugins.'io.cricket.v1']\ncredential_files = []\n").is_empty());
 }
 
 #[test]
