@@ -83,9 +83,13 @@ fn base_runtime_spec_is_read() {
     let config = HandlerConfig { base_runtime_spec: path.display().to_string(), ..entry("a", "") };
     let base = handlers(std::slice::from_ref(&config), "").get("a").expect("a").spec_options().base_spec.clone();
     assert_eq!(base.expect("read").hostname().as_deref(), Some("base"));
-    std::fs::write(&path, "{").expect("write");
-    let error = Handlers::from_config(&[config], "", CgroupDriver::Cgroupfs).expect_err("garbage");
-    assert!(error.to_string().contains("base.json"), "{error}");
+    let hooks = r#"{"ociVersion":"1.2.0","hooks":{"poststop":[{"path":"/bin/true"}]}}"#;
+    for (text, told) in [("{", "EOF"), (hooks, "poststop")] {
+        std::fs::write(&path, text).expect("write");
+        let refused = Handlers::from_config(std::slice::from_ref(&config), "", CgroupDriver::Cgroupfs);
+        let error = refused.expect_err(text).to_string();
+        assert!(error.contains("base.json") && error.contains(told), "{error}");
+    }
 }
 
 #[test]
