@@ -36,3 +36,10 @@ tools() {
     PATH=$bin:$PATH
   done
 }
+
+# copy_programs DIRECTORY FILE...: copies that no build changes meanwhile, without what only debuggers read.
+copy_programs() {
+  local directory=$1 file
+  shift
+  for file in "$@"; do objcopy --strip-debug "$file" "$directory/$(basename "$file")"; done
+}

@@ -1,14 +1,20 @@
 //! Deadlines of callers. The transport ends a call at its deadline too, but answers CANCELLED then, which kubelets do
-//! not take for a timeout; so the call is ended here first, by the code that gRPC has for it.
+//! not take for a timeout; so the call is ended here first, by the code that gRPC has for it, and with what it waited for.
 
 use std::time::Duration;
 
+use cricket_pod::WaitedFor;
 use http::{HeaderMap, Response};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
-/// When the caller of a request gives up (gRPC over HTTP/2, "Timeout"); none when it waits for ever.
+/// How much earlier than its caller a call is given up, at most, and as a part of the caller's time: an answer that says
+/// what was waited for has to come before the caller gives up by itself.
+const EARLIER: Duration = Duration::from_millis(250);
+const PART: u32 = 20;
+
+/// When a request is given up, just before its caller does (gRPC over HTTP/2, "Timeout"); none when it waits for ever.
 pub(super) fn of(headers: &HeaderMap) -> Option<Instant> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -23,7 +29,7 @@ pub(super) fn of(headers: &HeaderMap) -> Option<Instant> {
         "n" => Duration::from_nanos(n),
         _ => return None,
     };
-    Instant::now().checked_add(limit)
+    Instant::now().checked_add(limit - EARLIER.min(limit / PART))
 }
 
 /// The answer, or that the deadline came first; the work is then given up as when a caller goes away.
@@ -33,10 +39,15 @@ pub(super) async fn within<E>(
     answer: impl Future<Output = Result<Response<Body>, E>>,
 ) -> Result<Response<Body>, E> {
     let Some(deadline) = deadline else { return answer.await };
-    match tokio::time::timeout_at(deadline, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Ok(Status::deadline_exceeded(format!("{rpc}: the caller's deadline is over")).into_http()),
+    let waited = WaitedFor::default();
+    let mut answer = Box::pin(waited.scope(answer));
+    if let Ok(answer) = tokio::time::timeout_at(deadline, &mut answer).await {
+        return answer;
     }
+    drop(answer);
+    let stage = waited.stage().map(|stage| format!(" while it waited for: {stage}")).unwrap_or_default();
+    tracing::warn!(rpc, "the caller's deadline is over{stage}");
+    Ok(Status::deadline_exceeded(format!("{rpc}: the caller's deadline is over{stage}")).into_http())
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ async fn serve(config: Config) -> Fallible<()> {
     // Before anything can be created: plugins may have to adjust it.
     pods.shared().nri.start(&pods).await;
     netns::watch(config.netns_dir(), pods.clone());
+    pods.follow_reloads();
     let streaming = Server::start(config.streaming.clone(), Arc::new(Sessions::new(pods.clone()))).await?;
     let service = Service::new(pods.clone(), images, streaming.clone(), service_config);
     let requests = Requests::default();

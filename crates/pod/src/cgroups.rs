@@ -2,17 +2,20 @@
 //!
 //! With systemd a container's cgroup is a scope below the kubelet's slice. systemd makes one only around a living process,
 //! so a [`Holder`] is in it until the container's init is. Limits are written to the files with both drivers; systemd is
-//! told of them as well, or its next `daemon-reload` would undo them.
+//! told of them as well, or its next `daemon-reload` would undo them. What it cannot be told of is written again whenever
+//! it has written a unit's limits: after an update, after each reload, and when the daemon starts.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use cricket_cgroup::systemd::{DeviceRule, Scope, Systemd, slice_path};
+use cricket_cgroup::systemd::{DeviceRule, Scope, Systemd, slice_path, written_over};
 use cricket_cgroup::{Cgroup, CgroupPath, Resources};
 use cricket_cri_api::v1;
 use cricket_oci::oci_spec::runtime::{LinuxDeviceType, Spec};
 use cricket_process::{Child, Spawn};
 
 use crate::error::{Error, Result};
+use crate::pods::Pods;
 use crate::shared::{Shared, blocking};
 
 /// The node's cgroup driver.
@@ -21,9 +24,13 @@ pub enum Cgroups {
     /// Directories in the hierarchies.
     #[default]
     Cgroupfs,
-    /// Scopes of systemd's.
-    Systemd(Systemd),
+    /// Scopes of systemd's, and what their names begin with, before the container's ID.
+    Systemd(Systemd, &'static str),
 }
+
+/// How long a bus that went away is left alone, at first and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where pods are that name no parent.
 const OWN: &str = "cricket";
@@ -35,7 +42,7 @@ impl Cgroups {
     /// When the systemd driver is given something else than a slice.
     pub(crate) fn check(&self, config: &v1::PodSandboxConfig) -> Result<()> {
         match (self, wanted(config)) {
-            (Self::Systemd(_), parent) if !parent.is_empty() => {
+            (Self::Systemd(..), parent) if !parent.is_empty() => {
                 slice_path(parent).map(drop).map_err(|e| Error::from_kinded("linux.cgroup_parent", &e))
             }
             _ => Ok(()),
@@ -48,7 +55,7 @@ impl Cgroups {
             (Self::Cgroupfs, "") => format!("/{OWN}"),
             (Self::Cgroupfs, parent) => format!("/{}", parent.trim_start_matches('/')),
             // Checked when the pod was made, perhaps by a daemon with the other driver.
-            (Self::Systemd(_), parent) => {
+            (Self::Systemd(..), parent) => {
                 slice_path(parent).map_or_else(|_| format!("/{OWN}.slice"), |path| path.as_str().to_owned())
             }
         }
@@ -58,13 +65,13 @@ impl Cgroups {
     pub(crate) fn leaf(&self, parent: &str, id: &str) -> String {
         match self {
             Self::Cgroupfs => format!("{parent}/{id}"),
-            Self::Systemd(_) => format!("{parent}/cricket-{id}.scope"),
+            Self::Systemd(_, prefix) => format!("{parent}/{prefix}-{id}.scope"),
         }
     }
 
     /// systemd is the driver.
     pub fn is_systemd(&self) -> bool {
-        matches!(self, Self::Systemd(_))
+        matches!(self, Self::Systemd(..))
     }
 }
 
@@ -93,7 +100,7 @@ pub(crate) async fn make(shared: &Shared, path: &str, limits: &Resources, rules:
     let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
     let holder = match &shared.cgroups {
         Cgroups::Cgroupfs => None,
-        Cgroups::Systemd(systemd) => Some(scope(shared, systemd, &path, limits, rules).await?),
+        Cgroups::Systemd(systemd, _) => Some(scope(shared, systemd, &path, limits, rules).await?),
     };
     let (hierarchies, limits) = (shared.hierarchies.clone(), limits.clone());
     let made = blocking("make a cgroup", move || {
@@ -112,16 +119,59 @@ pub(crate) async fn make(shared: &Shared, path: &str, limits: &Resources, rules:
     }
 }
 
-/// Tells systemd of changed limits, which are in the files already.
-pub(crate) async fn tell(shared: &Shared, path: &str, limits: &Resources) -> Result<()> {
-    let Cgroups::Systemd(systemd) = &shared.cgroups else { return Ok(()) };
+/// Tells systemd of changed limits, which are in the files already. `whole` is what holds after the change.
+pub(crate) async fn tell(shared: &Shared, path: &str, limits: Resources, whole: &Resources) -> Result<()> {
+    let Cgroups::Systemd(systemd, _) = &shared.cgroups else { return Ok(()) };
     let unit = path.rsplit('/').next().unwrap_or_default();
-    systemd.set(unit, limits).await.map_err(|e| Error::internal(format_args!("change {unit}"), &e))
+    let failed = |e| Error::internal(format_args!("change {unit}"), &e);
+    systemd.set(unit, &for_systemd(limits, whole)).await.map_err(failed)?;
+    if written_over(whole).is_some() {
+        systemd.settled(unit).await.map_err(failed)?;
+    }
+    restore(shared, path, whole).await
+}
+
+/// Writes those of a container's limits again that systemd has written over.
+pub(crate) async fn restore(shared: &Shared, path: &str, whole: &Resources) -> Result<()> {
+    let Some(limits) = written_over(whole).filter(|_| shared.cgroups.is_systemd()) else { return Ok(()) };
+    let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
+    let hierarchies = shared.hierarchies.clone();
+    blocking("write limits again", move || {
+        let cgroup = Cgroup::open(&hierarchies, &path);
+        cgroup.apply(&limits).map_err(|e| Error::from_kinded("write limits again", &e))
+    })
+    .await
+}
+
+/// For as long as the daemon runs: after each of systemd's reloads, and now, since it may have missed some.
+pub(crate) fn follow_reloads(pods: Pods) {
+    if !pods.shared().cgroups.is_systemd() {
+        return;
+    }
+    tokio::spawn(async move {
+        let mut pause = PAUSE;
+        loop {
+            let Cgroups::Systemd(systemd, _) = &pods.shared().cgroups else { return };
+            match systemd.reloads().await {
+                Ok(mut reloads) => {
+                    pause = PAUSE;
+                    pods.restore_limits();
+                    while reloads.next().await.is_some() {
+                        pods.restore_limits();
+                    }
+                }
+                Err(e) => tracing::warn!(error = %e, again = ?pause, "systemd's reloads go unnoticed"),
+            }
+            // Only while there is no bus.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    });
 }
 
 /// A change as systemd has to be told of it, which knows no parts: a quota is a share of its period, swap is what is more
 /// than memory. `whole` is what holds after the change.
-pub(crate) fn for_systemd(change: Resources, whole: &Resources) -> Resources {
+fn for_systemd(change: Resources, whole: &Resources) -> Resources {
     let mut told = change;
     if told.cpu_quota.is_some() || told.cpu_period.is_some() {
         (told.cpu_quota, told.cpu_period) = (whole.cpu_quota, whole.cpu_period);

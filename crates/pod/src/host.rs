@@ -252,6 +252,7 @@ pub(crate) struct LivePaths;
 
 impl MountFacts for LivePaths {
     fn kind(&self, path: &Path) -> PathKind {
+        let _at = crate::stage::enter(format!("look at the host's {}", path.display()));
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => PathKind::Directory,
             Ok(_) => PathKind::File,
@@ -263,11 +264,13 @@ impl MountFacts for LivePaths {
 
     fn propagation(&self, path: &Path) -> Propagation {
         // Asked for only where a mount wants to share; statmount(2) would answer it for one mount, from Linux 6.8 on.
+        let _at = crate::stage::enter(format!("look at the host's {}", path.display()));
         let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return Propagation::Private };
         propagation_in(&text, &path.canonicalize().unwrap_or_else(|_| path.to_owned()))
     }
 
     fn devices(&self, path: &Path) -> Vec<HostDevice> {
+        let _at = crate::stage::enter(format!("look at the host's {}", path.display()));
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => devices_below(path),
             meta => device(path, meta).into_iter().collect(),

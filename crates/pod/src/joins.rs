@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::stage::Stage;
 
 /// What a waiter sees: nothing yet, or the outcome.
 type Outcome = Option<Result<String>>;
@@ -24,6 +25,7 @@ enum Entry<R> {
     InFlight {
         request: R,
         outcome: watch::Receiver<Outcome>,
+        stage: Stage,
         gone: Vec<String>,
     },
     Done {
@@ -67,16 +69,27 @@ pub(crate) enum Begin {
 pub(crate) struct Lead {
     key: String,
     outcome: watch::Sender<Outcome>,
+    stage: Stage,
+}
+
+impl Lead {
+    /// Where those that wait find what it is at.
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.clone()
+    }
 }
 
 /// A place in the queue of those that wait for a create in flight.
 #[derive(Debug)]
-pub(crate) struct Wait(watch::Receiver<Outcome>);
+pub(crate) struct Wait(watch::Receiver<Outcome>, Stage);
 
 impl Wait {
     /// The outcome of the create that was joined.
     pub(crate) async fn outcome(mut self) -> Result<String> {
-        match self.0.wait_for(Option::is_some).await {
+        let waiting = self.1.waiting();
+        let outcome = self.0.wait_for(Option::is_some).await;
+        waiting.done();
+        match outcome {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| unreachable!("waited for it")),
             Err(_) => Err(Error::new(
                 cricket_model::ErrorKind::Internal,
@@ -108,7 +121,9 @@ impl<R: PartialEq + Clone> Joins<R> {
         match entries.get(key) {
             // A lead that was dropped (a panic) has no outcome: the name is free.
             Some(Entry::InFlight { outcome, .. }) if abandoned(outcome) => lead(&mut entries, key, request),
-            Some(Entry::InFlight { request: r, outcome, .. }) if r == request => Begin::Join(Wait(outcome.clone())),
+            Some(Entry::InFlight { request: r, outcome, stage, .. }) if r == request => {
+                Begin::Join(Wait(outcome.clone(), stage.clone()))
+            }
             Some(Entry::InFlight { .. }) => Begin::Busy,
             Some(Entry::Done { request: r, id, told }) => match (told, r == request) {
                 (Heard::Untold | Heard::Unsure, true) => Begin::Adopt(id.clone()),
@@ -121,7 +136,7 @@ impl<R: PartialEq + Clone> Joins<R> {
 
     /// Joins the create that a [`Lead`] was just given for, as its first waiter.
     pub(crate) fn wait(&self, lead: &Lead) -> Wait {
-        Wait(lead.outcome.subscribe())
+        Wait(lead.outcome.subscribe(), lead.stage())
     }
 
     /// Ends a create and wakes those who joined it.
@@ -167,9 +182,10 @@ impl<R: PartialEq + Clone> Joins<R> {
 }
 
 fn lead<R: Clone>(entries: &mut HashMap<String, Entry<R>>, key: &str, request: &R) -> Begin {
-    let (tx, rx) = watch::channel(None);
-    entries.insert(key.to_owned(), Entry::InFlight { request: request.clone(), outcome: rx, gone: Vec::new() });
-    Begin::Lead(Lead { key: key.to_owned(), outcome: tx })
+    let ((tx, rx), stage) = (watch::channel(None), Stage::default());
+    let entry = Entry::InFlight { request: request.clone(), outcome: rx, stage: stage.clone(), gone: Vec::new() };
+    entries.insert(key.to_owned(), entry);
+    Begin::Lead(Lead { key: key.to_owned(), outcome: tx, stage })
 }
 
 fn abandoned(outcome: &watch::Receiver<Outcome>) -> bool {

@@ -37,6 +37,7 @@ mod sandbox;
 mod seccomp;
 mod selinux;
 mod shared;
+mod stage;
 mod stats;
 mod stream;
 mod sweep;
@@ -57,6 +58,7 @@ pub use record::{
 };
 pub use selinux::{OpenError as SelinuxError, Selinux};
 pub use shared::{Event, EventKind, PodsConfig, Shared, now};
+pub use stage::WaitedFor;
 pub use stats::Readers;
 pub use stream::{AttachSession, Attachment, Closed, ExecProcess, ExecSession, Exit, Input, Output, Stdio, Terminal};
 pub use view::{Live, PodView, id_matches};

@@ -136,7 +136,7 @@ impl Pods {
                     let wait = self.0.creates.wait(&lead);
                     let pods = self.clone();
                     tokio::spawn(async move {
-                        let made = crate::sandbox::run(&pods.0.shared, config, handler).await;
+                        let made = lead.stage().scope(crate::sandbox::run(&pods.0.shared, config, handler)).await;
                         let outcome = made.map(|driver| pods.adopt(driver));
                         pods.0.creates.finish(lead, outcome);
                     });
@@ -211,8 +211,8 @@ impl Pods {
                     let wait = handle.creates.wait(&lead);
                     let pod = handle.clone();
                     tokio::spawn(async move {
-                        let (config, sandbox) = (Box::new(config), Box::new(sandbox));
-                        let made = Self::ask(&pod, |reply| Command::Create { config, sandbox, reply }).await;
+                        let (config, sandbox, stage) = (Box::new(config), Box::new(sandbox), lead.stage());
+                        let made = Self::ask(&pod, |reply| Command::Create { config, sandbox, stage, reply }).await;
                         pod.creates.finish(lead, made.map(|id: ContainerId| id.to_string()));
                     });
                     return wait.outcome().await.map(told);
@@ -289,6 +289,19 @@ impl Pods {
             .reopen_log(container.id.as_str())
             .await
             .map_err(|e| Error::internal(format_args!("reopen the log of container {}", container.id), &e))
+    }
+
+    /// With the systemd driver: what systemd's reloads write over is written again, for as long as the daemon runs.
+    pub fn follow_reloads(&self) {
+        crate::cgroups::follow_reloads(self.clone());
+    }
+
+    /// systemd has written its units' limits again.
+    pub(crate) fn restore_limits(&self) {
+        for handle in self.handles() {
+            // One pod that is busy must not keep the news from the others.
+            tokio::spawn(async move { handle.commands.send(Command::RestoreLimits).await });
+        }
     }
 
     /// A pinned network namespace has been removed by somebody else.

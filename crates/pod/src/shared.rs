@@ -37,6 +37,9 @@ pub struct PodsConfig {
     pub max_log_line: u32,
     /// Give devices to the user of a container that runs as another than root.
     pub device_ownership_from_security_context: bool,
+    /// Give every pod, not only those that share a PID namespace, a process in its network namespace and in a control
+    /// group with the pod's ID: what knows pods by their pause containers looks for that.
+    pub sandbox_process: bool,
 }
 
 /// What happened to a container or sandbox; becomes a `ContainerEventResponse`.
@@ -147,7 +150,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     what: &'static str,
     f: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
 ) -> crate::error::Result<T> {
-    match tokio::task::spawn_blocking(f).await {
+    let _at = crate::stage::enter(what);
+    match tokio::task::spawn_blocking(crate::stage::carried(f)).await {
         Ok(result) => result,
         Err(e) => Err(crate::Error::internal(what, &e)),
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use cricket_cgroup::{Cgroup, CgroupPath, CpuStats, MemoryStats, PsiStats, Stats, StatsReader, SwapStats};
 use cricket_cri_api::v1;
@@ -22,12 +23,12 @@ pub struct Readers {
 
 struct Reader {
     files: StatsReader,
-    /// Timestamp and CPU time of the last answer, both in nanoseconds: for the rate.
-    last: Mutex<(i64, u64)>,
+    /// When the last answer was read, by a clock that nobody sets, and its CPU time in nanoseconds: for the rate.
+    last: Mutex<Option<(Instant, u64)>>,
 }
 
-/// Below this many nanoseconds between two answers the former rate would be noise: measured since the start instead.
-const MIN_INTERVAL: i64 = 1_000_000;
+/// With less between two answers a rate would be noise: there is none.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Readers {
     fn get(&self, shared: &Shared, path: &str) -> Result<Arc<Reader>> {
@@ -58,15 +59,13 @@ impl Readers {
             self.forget(path);
             Error::from_kinded(format_args!("statistics of cgroup {path}"), &e)
         })?;
-        let used = stats.cpu.map_or(0, |c| c.usage_core_nano_seconds);
-        let mut last = reader.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, before) = *last;
-        let elapsed = stats.timestamp - at;
-        let rate = (at != 0 && elapsed >= MIN_INTERVAL).then(|| {
-            let rate = u128::from(used.saturating_sub(before)) * 1_000_000_000 / u128::from(elapsed.unsigned_abs());
-            u64::try_from(rate).unwrap_or(u64::MAX)
+        let (now, used) = (Instant::now(), stats.cpu.map_or(0, |c| c.usage_core_nano_seconds));
+        let last = reader.last.lock().unwrap_or_else(PoisonError::into_inner).replace((now, used));
+        let rate = last.and_then(|(at, before)| {
+            let elapsed = now.saturating_duration_since(at);
+            let rate = u128::from(used.saturating_sub(before)) * 1_000_000_000 / elapsed.as_nanos().max(1);
+            (elapsed >= MIN_INTERVAL).then(|| u64::try_from(rate).unwrap_or(u64::MAX))
         });
-        *last = (stats.timestamp, used);
         Ok((stats, rate))
     }
 }

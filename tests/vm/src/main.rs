@@ -1,9 +1,10 @@
 //! Shows of cricket what only a machine of one's own can: the systemd unit installed as a user does it, restarts and
-//! upgrades of the service, reboots, power cuts. `hack/vm-node` runs it in virtual machines; run anywhere else it would
+//! upgrades of the service, reboots, power cuts, a clock that is set. `hack/vm-node` runs it in virtual machines; run anywhere else it would
 //! take that machine over.
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod ledger;
 mod pods;
 mod power;
@@ -43,6 +44,8 @@ enum Command {
         /// Directory with the older programs
         previous: PathBuf,
     },
+    /// Sets the clock a year forward and back under pods that would notice
+    Clock,
     /// Starts the pods that a reboot ends
     RebootBefore,
     /// What is left of them after it
@@ -79,6 +82,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Prepare => return prepare::run(&images).await,
         Command::Service => service::run(&images).await,
         Command::Upgrade { previous } => upgrade::run(&images, &previous).await,
+        Command::Clock => clock::run(&images).await,
         Command::RebootBefore => reboot::before(&images).await,
         Command::RebootAfter => reboot::after(&images).await,
         Command::PowerCut { ledger, last } => power::run(&images, &ledger, last).await,

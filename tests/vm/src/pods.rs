@@ -165,6 +165,14 @@ impl Pods {
         &self.counter
     }
 
+    /// When the last line of the log was written, in milliseconds since 1970.
+    pub(crate) fn last_logged(&self) -> Result<i64> {
+        let bytes = std::fs::read(&self.log)?;
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let records = logs::parse(&bytes[..whole])?;
+        Ok(records.last().context("nothing is logged")?.time.as_millisecond())
+    }
+
     /// The log goes on without a gap; see [`Self::check`].
     pub(crate) fn logged(&mut self) -> Result<i128> {
         let records = host::wait_for("the log to go on", SOON, || {

@@ -118,6 +118,6 @@ async fn killed(cri: Cri, pods: &mut Pods) -> Result<Cri> {
 }
 
 /// Nanoseconds since 1970, as CRI has them.
-fn now() -> Result<i64> {
+pub(crate) fn now() -> Result<i64> {
     Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?)
 }

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! Every limit that systemd has a property for is given to it as well as written: a `daemon-reload` writes the unit's
-//! properties again. systemd removes a scope's cgroup with its last process.
+//! properties again. What has no property is written again after it ([`written_over`]). systemd removes a scope's cgroup
+//! with its last process.
 
 mod devices;
 mod properties;
+mod reload;
 mod slice;
 
 use std::time::Duration;
@@ -21,6 +23,7 @@ use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, Variant};
 
 pub use devices::DeviceRule;
+pub use reload::{Reloads, written_over};
 pub use slice::{scope_path, slice_path};
 
 use crate::Resources;

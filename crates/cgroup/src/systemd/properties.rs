@@ -106,6 +106,11 @@ fn unified(file: &str, value: &str) -> Result<Vec<(&'static str, Variant<'static
         "memory.min" => one("MemoryMin", number()?),
         "memory.swap.max" => one("MemorySwapMax", number()?),
         "pids.max" => one("TasksMax", number()?),
+        // Of one device: systemd has the default's only, and leaves that file's other lines alone.
+        "io.weight" => match value.strip_prefix("default ").unwrap_or(value).trim().parse() {
+            Ok(weight) => one("IOWeight", weight),
+            Err(_) => Ok(Vec::new()),
+        },
         _ => Ok(Vec::new()),
     }
 }
@@ -128,7 +133,9 @@ mod tests {
             memory_swap: Some(3 << 20),
             pids_limit: Some(-1),
             cpuset_cpus: Some("0-1,9".into()),
-            unified: [("memory.high".into(), "max".into()), ("io.weight".into(), "5".into())].into(),
+            unified: [("memory.high", "max"), ("io.weight", "default 5"), ("io.max", "8:16 rbps=1")]
+                .map(|(file, value)| (file.into(), value.into()))
+                .into(),
             ..Default::default()
         };
         let want = [
@@ -143,7 +150,7 @@ mod tests {
         let got = shown(&r);
         assert_eq!(got[..6], want);
         assert!(got[6].starts_with("AllowedCPUs="), "{got:?}");
-        assert_eq!(got[7..], ["MemoryHigh=U64(18446744073709551615)"]);
+        assert_eq!(got[7..], ["IOWeight=U64(5)", "MemoryHigh=U64(18446744073709551615)"]);
         assert_eq!(mask("0-1,9").expect("mask"), [0b11, 0b10]);
         assert!(shown(&Resources::default()).is_empty());
     }

@@ -18,6 +18,7 @@ use crate::host::LivePaths;
 use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
 use crate::sandbox::sandbox_files;
 use crate::shared::{EventKind, Shared, blocking, now};
+use crate::stage::{self, Stage};
 
 /// What a container is asked to stop with when nobody says otherwise.
 const SIGTERM: i32 = 15;
@@ -40,6 +41,7 @@ impl Driver {
         &mut self,
         config: v1::ContainerConfig,
         sandbox: v1::PodSandboxConfig,
+        stage: Stage,
         reply: Reply<ContainerId>,
     ) {
         let id = ContainerId::generate();
@@ -49,7 +51,7 @@ impl Driver {
                     let id = id.clone();
                     move |made| Done::Made(id, reply, made)
                 };
-                self.flights.begin(id, None, make(image, input), done);
+                self.flights.begin(id, None, stage.scope(make(image, input)), done);
             }
             Err(e) => {
                 if self.position(&id).is_ok() {
@@ -220,10 +222,12 @@ async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
     let mut input = blocking("make the bundle", move || make_bundle(&input).map(|()| input)).await?;
     let (store, id, rootfs) = (input.shared.images.clone(), input.id.clone(), input.rootfs.clone());
     let maps = crate::sandbox::user_namespace(&input.record.config.0)?;
+    let at = stage::enter("make the root file system");
     store.create_rootfs(&id, &image, maps).await.map_err(|e| Error::from_kinded("make the root file system", &e))?;
     let label = input.selinux.as_ref().map(|labels| labels.files.to_string());
     let label = label.as_deref();
     store.mount_rootfs(&id, &rootfs, label).await.map_err(|e| Error::from_kinded("mount the root file system", &e))?;
+    drop(at);
     point("container.mounted");
     for volume in &input.volumes {
         let directory = volume.source.clone();
@@ -236,10 +240,12 @@ async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
     }
     input.places = images::mount(&store, &id, &input.bundle, &input.images, maps, label).await?;
     let (mut spec, input) = blocking("make the specification", move || Ok((make_spec(&input)?, input))).await?;
+    let at = stage::enter("ask plugins");
     let nri = &input.shared.nri;
     let handlers = &input.shared.handlers;
     let handler = handlers.get(&input.record.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
     let resources = nri.create(&input.shared, &input.record, &input.container, handler, &mut spec.spec).await?;
+    drop(at);
     let groups = spec.spec.process().as_ref().and_then(|process| process.user().additional_gids().clone());
     let (bundle, whole) = (input.bundle, spec.spec);
     let written = blocking("write the specification", move || {

@@ -42,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::joins::Joins;
 use crate::record::{ContainerRecord, ContainerState, PodRecord, PodResources, SandboxState};
 use crate::shared::{Event, EventKind, Shared, now};
+use crate::stage::Stage;
 use crate::view::{Live, PodView};
 
 pub(crate) use adopt::surviving;
@@ -59,7 +60,12 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 /// What RPCs ask of a driver.
 pub(crate) enum Command {
     /// Makes a container; answers with its ID.
-    Create { config: Box<v1::ContainerConfig>, sandbox: Box<v1::PodSandboxConfig>, reply: Reply<ContainerId> },
+    Create {
+        config: Box<v1::ContainerConfig>,
+        sandbox: Box<v1::PodSandboxConfig>,
+        stage: Stage,
+        reply: Reply<ContainerId>,
+    },
     /// Launches a container.
     Start { id: ContainerId, reply: Reply<()> },
     /// Asks a container to stop and answers when it has.
@@ -76,6 +82,8 @@ pub(crate) enum Command {
     RemoveSandbox { reply: Reply<()> },
     /// Something outside took the network namespace away.
     NetnsGone,
+    /// systemd may have written over limits that it cannot be told of.
+    RestoreLimits,
 }
 
 /// A pod as the registry holds it.
@@ -156,7 +164,7 @@ impl Driver {
     /// Carries one command out, or begins to.
     async fn on_command(&mut self, command: Command) {
         match command {
-            Command::Create { config, sandbox, reply } => self.begin_create(*config, *sandbox, reply),
+            Command::Create { config, sandbox, stage, reply } => self.begin_create(*config, *sandbox, stage, reply),
             Command::Start { id, reply } => {
                 if let Some(Command::Start { id, reply }) =
                     self.flights.put_off(&id.clone(), Command::Start { id, reply })
@@ -176,6 +184,7 @@ impl Driver {
             Command::UpdateSandbox { updated, reply } => drop(reply.send(self.update_sandbox(*updated))),
             Command::StopSandbox { reply } => self.stop_sandbox(reply),
             Command::RemoveSandbox { reply } => self.remove_sandbox(Some(reply)),
+            Command::RestoreLimits => self.restore_limits().await,
             Command::NetnsGone => self.sandbox_lost("its network namespace is gone"),
         }
     }

@@ -20,14 +20,14 @@ impl Driver {
             ContainerState::Running(_) => {
                 let hierarchies = self.shared.hierarchies.clone();
                 let whole = resources::limits(&merged, &self.shared.host.facts)?;
-                let (path, told) = (container.cgroup.clone(), crate::cgroups::for_systemd(limits.clone(), &whole));
+                let (path, told) = (container.cgroup.clone(), limits.clone());
                 blocking("update a cgroup", move || {
                     let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
                     let cgroup = Cgroup::open(&hierarchies, &path);
                     cgroup.apply(&limits).map_err(|e| Error::from_kinded("apply the resources", &e))
                 })
                 .await?;
-                crate::cgroups::tell(&self.shared, &container.cgroup, &told).await?;
+                crate::cgroups::tell(&self.shared, &container.cgroup, told, &whole).await?;
             }
             ContainerState::Created => {}
             // Only after a restart of the daemon, which gives such a start up.
@@ -38,6 +38,21 @@ impl Driver {
         }
         self.edit(id, |c| c.resources = Stored(merged))?;
         self.save()
+    }
+
+    /// systemd has written its units' limits again.
+    pub(super) async fn restore_limits(&mut self) {
+        for id in self.running() {
+            let Ok(container) = self.container(&id) else { continue };
+            let restored = match resources::limits(&container.resources.0, &self.shared.host.facts) {
+                Ok(whole) => crate::cgroups::restore(&self.shared, &container.cgroup, &whole).await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = restored {
+                // It may have ended, or not have begun.
+                tracing::debug!(container = %id, error = %e, "limits not written again");
+            }
+        }
     }
 
     pub(super) fn update_sandbox(&mut self, updated: PodResources) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::joins::Joins;
 use crate::record::{PodRecord, SandboxRecord, SandboxState, Stored};
 use crate::shared::{Shared, blocking, now};
+use crate::stage;
 use crate::view::PodView;
 
 /// Commands that wait for a driver at most; more senders wait.
@@ -149,7 +150,9 @@ async fn make(
     driver.monitor = Some(monitor);
     driver.held = held;
     driver.start_init().await?;
+    let at = stage::enter("ask plugins");
     shared.nri.run_sandbox(&driver.record.sandbox).await?;
+    drop(at);
     driver.record.sandbox.state = SandboxState::Ready;
     driver.save().inspect_err(|_| shared.nri.undo_sandbox(&driver.record.sandbox))?;
     point("sandbox.ready");
@@ -166,6 +169,7 @@ fn intent(shared: &Shared, sandbox: &SandboxRecord) -> Result<Option<Intent>> {
 
 async fn attach(shared: &Shared, intent: Option<Intent>) -> Result<Option<Attachment>> {
     let Some(intent) = intent else { return Ok(None) };
+    let _at = stage::enter("add the pod to its network");
     let attachment =
         shared.cni.add_intended(intent).await.map_err(|e| Error::from_kinded("set up the pod's network", &e))?;
     if attachment.ips.is_empty() {
@@ -181,6 +185,7 @@ async fn monitor(
     made: Made,
     events: mpsc::UnboundedSender<MonitorEvent>,
 ) -> Result<(MonitorClient, Vec<Held>)> {
+    let _at = stage::enter("start the pod's monitor");
     let client = MonitorClient::spawn(&shared.helpers, dir, id, events)
         .await
         .map_err(|e| Error::internal("start the pod's monitor", &e))?;

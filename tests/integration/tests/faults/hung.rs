@@ -14,7 +14,7 @@ use crate::creates::Gate;
 use crate::support::{SOON, back_to, footprint, kill, monitor, pod_ids, ready, remove, set};
 
 /// What lists and statuses may take while others wait; the other tests of the program run meanwhile.
-const AT_ONCE: Duration = Duration::from_millis(50);
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(50);
 
 async fn limited(timeout: &str) -> Result<Node> {
     let tables = format!("[plugins.'io.cricket.v1']\ncni_plugin_timeout = '{timeout}'\n");
@@ -22,7 +22,7 @@ async fn limited(timeout: &str) -> Result<Node> {
 }
 
 /// The fastest of some rounds of every list and status.
-async fn answers(cri: &Cri, pod: &str, container: &str) -> Result<Duration> {
+pub(crate) async fn answers(cri: &Cri, pod: &str, container: &str) -> Result<Duration> {
     let mut best = Duration::MAX;
     for _ in 0..10 {
         let began = Instant::now();

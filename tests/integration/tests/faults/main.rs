@@ -13,5 +13,6 @@ mod removals;
 mod restart;
 mod sandboxes;
 mod soak;
+mod stuck;
 mod support;
 mod unattended;

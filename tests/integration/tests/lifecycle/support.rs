@@ -48,6 +48,12 @@ impl Scene {
         Self::with(node, pod).await
     }
 
+    /// A pod on the host's network of a daemon that nobody else uses.
+    pub(crate) async fn with_own(node: Node, name: &str) -> Result<Self> {
+        let pod = cri::host_network(node.daemon.pod(name));
+        Self::with(Arc::new(node), pod).await
+    }
+
     /// A pod of this configuration.
     pub(crate) async fn with(node: Arc<Node>, pod: v1::PodSandboxConfig) -> Result<Self> {
         let cri = node.daemon.cri().await?;

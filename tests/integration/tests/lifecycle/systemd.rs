@@ -1,18 +1,18 @@
 //! The systemd cgroup driver: a limit that is no property of the unit would be undone by the next `daemon-reload`.
-//! Only where the daemons use that driver (`hack/vm-test --systemd`); elsewhere these tests say that they are skipped.
+//! What has none is written again after it. Only where the daemons use that driver (`hack/vm-test --systemd`); elsewhere these tests say that they are skipped.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use cricket_cri_api::v1;
 use cricket_testkit::host::{run, skip, systemd_driver};
 
-use crate::support::{SOON, Scene, idle, shell};
+use crate::support::{Node, SOON, Scene, idle, shell, until};
 
 const MIB: i64 = 1 << 20;
-/// Files of limits that systemd writes whenever it realizes a unit. Not `memory.oom.group`: scopes have no property for it
-/// before systemd 253.
+/// Files of limits that systemd writes whenever it realizes a unit, and has properties for.
 const LIMITS: [&str; 7] =
     ["cpu.max", "cpu.weight", "cpuset.cpus", "memory.high", "memory.max", "memory.swap.max", "pids.max"];
 
@@ -24,12 +24,17 @@ fn wanted() -> bool {
     systemd_driver()
 }
 
-/// What the files of a container's limits say.
-async fn limits(scene: &Scene, id: &str) -> Result<BTreeMap<&'static str, String>> {
+/// The cgroup of a container's init.
+async fn cgroup(scene: &Scene, id: &str) -> Result<PathBuf> {
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", scene.pid(id).await?))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/")).context("no unified cgroup")?;
     assert!(path.ends_with(&format!("/cricket-{id}.scope")), "{path}");
-    let dir = PathBuf::from("/sys/fs/cgroup").join(path);
+    Ok(PathBuf::from("/sys/fs/cgroup").join(path))
+}
+
+/// What the files of a container's limits say.
+async fn limits(scene: &Scene, id: &str) -> Result<BTreeMap<&'static str, String>> {
+    let dir = cgroup(scene, id).await?;
     let value = |name| std::fs::read_to_string(dir.join(name)).map(|text| text.trim().to_owned());
     Ok(LIMITS.into_iter().filter_map(|name| Some((name, value(name).ok()?))).collect())
 }
@@ -97,6 +102,73 @@ async fn limits_survive_a_reload() -> Result<()> {
         reload()?;
         assert_eq!(limits(&scene, &main).await?, updated, "{change:?}");
     }
+    scene.end().await
+}
+
+/// Limits by their files' names, as far as this kernel has the files; what each of them then says.
+fn by_file(some_cgroup: &Path) -> Result<BTreeMap<String, String>> {
+    let mut all: BTreeMap<String, String> = [
+        // What a kubelet sets for every container, and what systemd writes without a property for it.
+        ("memory.oom.group", "1"),
+        ("cpu.idle", "1"),
+        // With a property of another name.
+        ("pids.max", "300"),
+        ("io.weight", "default 50"),
+        // Not systemd's at all.
+        ("hugetlb.2MB.max", "4194304"),
+        ("memory.swap.high", "1048576"),
+    ]
+    .map(|(file, value)| (file.to_owned(), value.to_owned()))
+    .into();
+    all.retain(|file, _| some_cgroup.join(file).exists());
+    let disk =
+        std::fs::read_dir("/sys/block")?.flatten().find_map(|e| std::fs::read_to_string(e.path().join("dev")).ok());
+    if let Some(disk) = disk.filter(|_| some_cgroup.join("io.max").exists()) {
+        all.insert("io.max".into(), format!("{} rbps=1048576 wbps=max riops=max wiops=max", disk.trim()));
+    }
+    assert!(all.len() > 4 && all.contains_key("memory.oom.group"), "{all:?}");
+    Ok(all)
+}
+
+#[tokio::test]
+async fn what_has_no_property_survives_too() -> Result<()> {
+    if !wanted() {
+        return Ok(());
+    }
+    let mut scene = Scene::with_own(Node::start().await?, "systemd-files").await?;
+    let other = scene.idle("other").await?;
+    let want = by_file(&cgroup(&scene, &other).await?)?;
+    let mut config = idle("main");
+    config.linux.get_or_insert_default().resources = Some(v1::LinuxContainerResources {
+        memory_limit_in_bytes: 64 * MIB,
+        unified: want.clone().into_iter().collect(),
+        ..Default::default()
+    });
+    let main = scene.run(&config).await?;
+    let dir = cgroup(&scene, &main).await?;
+    let found = || -> Result<BTreeMap<String, String>> {
+        let value = |file: &String| std::fs::read_to_string(dir.join(file)).map(|text| text.trim().to_owned());
+        Ok(want.keys().map(|file| Ok((file.clone(), value(file)?))).collect::<std::io::Result<_>>()?)
+    };
+    assert_eq!(found()?, want);
+    // It is written again when systemd has said that the reload is over: a moment later.
+    let restored = || until("the limits to be written again", || async { Ok(found()? == want) });
+    for _ in 0..3 {
+        reload()?;
+        restored().await.with_context(|| format!("{:?}", found()))?;
+    }
+    // An update of something else makes systemd write all of the controller's files.
+    let linux = Some(v1::LinuxContainerResources { memory_limit_in_bytes: 96 * MIB, ..Default::default() });
+    let request = v1::UpdateContainerResourcesRequest { container_id: main.clone(), linux, ..Default::default() };
+    scene.cri.runtime().update_container_resources(request).await?;
+    assert_eq!(found()?, want, "after the update");
+    // A reload that nobody was there to notice.
+    let node = Arc::get_mut(&mut scene.node).context("a node of its own")?;
+    node.daemon.stop()?;
+    reload()?;
+    node.daemon.launch()?;
+    scene.cri = scene.node.daemon.cri().await?;
+    restored().await.with_context(|| format!("{:?}", found()))?;
     scene.end().await
 }
 

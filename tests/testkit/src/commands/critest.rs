@@ -30,6 +30,9 @@ pub(crate) struct Critest {
     /// Flags that choose specs make it count for nothing. Handlers have lists of their own as with `--allowed`.
     #[arg(long, value_name = "FILE")]
     skips: Option<PathBuf>,
+    /// Fail unless this many specs ran: those that flags choose may still skip themselves
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    least: usize,
     /// Run the suite so often
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -163,7 +166,10 @@ impl Critest {
         }
         println!("critest: {} s, output in {}", began.elapsed().as_secs(), output.display());
         println!("{verdict}");
-        Ok(verdict.is_good())
+        if verdict.ran() < self.least {
+            println!("critest: only {} specs ran, {} were to", verdict.ran(), self.least);
+        }
+        Ok(verdict.is_good() && verdict.ran() >= self.least)
     }
 }
 
