@@ -78,6 +78,9 @@ enum Command {
         /// Also compare every file of every layer with its digest, and fetch damaged layers again
         #[arg(long)]
         verify: bool,
+        /// Also take away what is left over, where records or marks of cricket's say that it is cricket's
+        #[arg(long)]
+        repair: bool,
     },
 }
 
@@ -195,7 +198,7 @@ fn execute(command: Command) -> Outcome {
         }
         Command::Image { common, command } => images::run(&common.load()?, command),
         Command::Explain { common, id, json } => explain(&common.load()?, id, json),
-        Command::Doctor { common, verify } => doctor::run(&common.load()?, verify),
+        Command::Doctor { common, verify, repair } => doctor::run(&common.load()?, verify, repair),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use cricket_cni::{Cni, CniConfig};
 use cricket_image::ImageStore;
@@ -10,8 +12,8 @@ use tokio::net::UnixStream;
 
 use super::{Answer, Operation, Operators, Request, VERSION, operations, receive, send};
 use crate::config::Config;
-use crate::layout;
 use crate::serve::{self, Lock, LockError};
+use crate::{doctor, layout};
 
 /// Has an operation carried out.
 ///
@@ -62,9 +64,28 @@ async fn remote(config: &Config, operation: &Operation) -> Result<Option<Answer>
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
         Err(e) => return Err(format!("{}: {e}", path.display()).into()),
     };
-    let failed = |e: io::Error| format!("{}: the daemon gave no answer: {e}", path.display());
-    send(&mut stream, &Request { version: VERSION, operation: operation.clone() }).await.map_err(failed)?;
-    Ok(Some(receive(&mut stream).await.map_err(failed)?))
+    match exchange(&mut stream, operation).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && answers_others(path).await => Err(format!(
+            "{}: the daemon that runs does not know this command: it is older than {} {}; restart it",
+            path.display(),
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+        )
+        .into()),
+        Err(e) => Err(format!("{}: the daemon gave no answer: {e}", path.display()).into()),
+    }
+}
+
+async fn exchange(stream: &mut UnixStream, operation: &Operation) -> io::Result<Answer> {
+    send(stream, &Request { version: VERSION, operation: operation.clone() }).await?;
+    receive(stream).await
+}
+
+/// Whether the daemon answers what every one of its versions knows: the older ones hang up on what they do not.
+async fn answers_others(path: &Path) -> bool {
+    let Ok(mut stream) = UnixStream::connect(path).await else { return false };
+    exchange(&mut stream, &Operation::ListImages).await.is_ok()
 }
 
 /// Does it without a daemon, which may not be started meanwhile.
@@ -82,6 +103,9 @@ async fn local(config: &Config, operation: Operation) -> Result<Answer, Box<dyn 
         ),
         other => other.to_string(),
     })?;
-    let images = ImageStore::open(serve::image_config(config), Store::open(layout::records(root))?).await?;
-    Ok(Operators { images, cni: None, pods: None }.run(operation).await)
+    let store = Store::open(layout::records(root))?;
+    let left_before = doctor::to_collect(root, &store);
+    let images = ImageStore::open(serve::image_config(config), store.clone()).await?;
+    let config = Arc::new(config.clone());
+    Ok(Operators { images, cni: None, pods: None, config, store: Some(store), left_before }.run(operation).await)
 }

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use crate::doctor::Repair;
+
 pub(crate) use explain::page;
 pub(crate) use operations::Operators;
 
@@ -68,6 +70,8 @@ pub(crate) enum Operation {
         /// Its ID, or the beginning of it.
         id: String,
     },
+    /// Takes away what is left over of pods.
+    Repair,
 }
 
 /// What is answered.
@@ -93,6 +97,8 @@ pub(crate) enum Answer {
     Network(Option<String>),
     /// What is known.
     Explained(serde_json::Value),
+    /// What became of what was left over.
+    Repaired(Vec<Repair>),
     /// It did not work.
     Failed(String),
 }

@@ -1,14 +1,20 @@
 //! What operators may ask for, carried out: by the daemon, or by the command itself where none runs.
 
+use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cricket_cni::Cni;
 use cricket_image::{Image, ImageStore, Pruned};
 use cricket_pod::Pods;
+use cricket_store::Store;
 
 use super::explain::explain;
 use super::{Answer, ImageLine, LayerDamage, Operation};
+use crate::config::Config;
+use crate::doctor::{Repair, collected, repair_leftovers};
+use crate::serve;
 
 /// How long plugins have to say that they are ready.
 const ASK: Duration = Duration::from_secs(2);
@@ -22,6 +28,12 @@ pub(crate) struct Operators {
     pub(crate) cni: Option<Cni>,
     /// The pods; a command without a daemon has none.
     pub(crate) pods: Option<Pods>,
+    /// The node's configuration.
+    pub(crate) config: Arc<Config>,
+    /// The records, where no daemon has them.
+    pub(crate) store: Option<Store>,
+    /// Directories that opening the images' store is collecting.
+    pub(crate) left_before: usize,
 }
 
 impl Operators {
@@ -41,12 +53,30 @@ impl Operators {
                 Some(cni) => Ok(Answer::Network(network(cni).await)),
                 None => return Answer::Failed("no daemon runs".to_owned()),
             },
+            Operation::Repair => {
+                return self.repair().await.map_or_else(|e| Answer::Failed(e.to_string()), Answer::Repaired);
+            }
             Operation::Explain { id } => match &self.pods {
                 Some(pods) => return explain(pods, &id).await.map_or_else(Answer::Failed, Answer::Explained),
                 None => return Answer::Failed("no daemon runs: it is the one that knows".to_owned()),
             },
         };
         outcome.unwrap_or_else(|e| Answer::Failed(e.to_string()))
+    }
+
+    async fn repair(&self) -> Result<Vec<Repair>, Box<dyn Error + Send + Sync>> {
+        let (config, store) = (&*self.config, self.store.as_ref());
+        let (cni, collect) = match (&self.cni, store) {
+            (Some(cni), _) => (cni.clone(), 0),
+            (None, Some(store)) => {
+                let cni = Cni::open_with(serve::cni_config(config), store.clone())?;
+                (cni, self.left_before)
+            }
+            (None, None) => return Err("no records".into()),
+        };
+        let mut done = repair_leftovers(config, store, &cni).await?;
+        done.extend(collected(&config.own.root, collect).await);
+        Ok(done)
     }
 
     async fn verify(&self) -> cricket_image::Result<Vec<LayerDamage>> {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cricket_pod::Pods;
+use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::{Answer, Operators, Request, VERSION, receive, send};
+use super::{Answer, Operation, Operators, Request, VERSION, receive, send};
+use crate::config::Config;
 use crate::serve::Requests;
 
 /// Connections served at once.
@@ -16,9 +18,10 @@ const MOST: usize = 16;
 const ARRIVE: Duration = Duration::from_secs(10);
 
 /// Answers until it is dropped.
-pub(crate) async fn serve(listener: UnixListener, pods: Pods, requests: Requests) {
+pub(crate) async fn serve(listener: UnixListener, pods: Pods, requests: Requests, config: Arc<Config>) {
     let shared = pods.shared();
-    let operators = Operators { images: shared.images.clone(), cni: Some(shared.cni.clone()), pods: Some(pods) };
+    let (images, cni) = (shared.images.clone(), Some(shared.cni.clone()));
+    let operators = Operators { images, cni, pods: Some(pods), config, store: None, left_before: 0 };
     let places = Arc::new(Semaphore::new(MOST));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -42,17 +45,30 @@ pub(crate) async fn serve(listener: UnixListener, pods: Pods, requests: Requests
 }
 
 pub(super) async fn answer(mut stream: UnixStream, operators: &Operators) -> std::io::Result<()> {
-    let request: Request = tokio::time::timeout(ARRIVE, receive(&mut stream)).await??;
-    if request.version != VERSION {
-        let text = format!("protocol version {} is not known to this daemon: it has {VERSION}", request.version);
-        return send(&mut stream, &Answer::Failed(text)).await;
-    }
-    tracing::info!(operation = ?request.operation, "operator's request");
+    let request: Value = tokio::time::timeout(ARRIVE, receive(&mut stream)).await??;
+    let operation = match understand(request) {
+        Ok(operation) => operation,
+        Err(text) => return send(&mut stream, &Answer::Failed(text)).await,
+    };
+    tracing::info!(?operation, "operator's request");
     // Whoever asked may go away: then the work ends.
     let (mut from, mut to) = stream.split();
     let mut byte = [0u8; 1];
     tokio::select! {
-        answer = operators.run(request.operation) => send(&mut to, &answer).await,
+        answer = operators.run(operation) => send(&mut to, &answer).await,
         _ = tokio::io::AsyncReadExt::read(&mut from, &mut byte) => Err(std::io::ErrorKind::ConnectionAborted.into()),
     }
+}
+
+/// What is asked, if this daemon knows it: who asks may be newer.
+fn understand(request: Value) -> Result<Operation, String> {
+    let version = request.get("version").and_then(Value::as_u64);
+    if version != Some(u64::from(VERSION)) {
+        let version = version.map_or_else(|| "none".to_owned(), |v| v.to_string());
+        return Err(format!("protocol version {version} is not known to this daemon: it has {VERSION}"));
+    }
+    serde_json::from_value::<Request>(request).map(|request| request.operation).map_err(|e| {
+        let own = env!("CARGO_PKG_VERSION");
+        format!("the daemon (version {own}) does not know this command, it is of another version than the command: {e}")
+    })
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cricket_image::AuthConfig;
 use cricket_image::registry::RegistryConfig;
+use cricket_image::{AuthConfig, VerifierConfig};
 
 use super::duration::GoDuration;
 use super::error::Result;
 use super::reader::Reader;
+use super::verifiers;
 use super::versions::IMAGES;
 
 /// The table.
@@ -25,6 +26,8 @@ pub(crate) struct Images {
     pub(crate) pinned: Vec<String>,
     /// Registries.
     pub(crate) registry: RegistryConfig,
+    /// Programs that decide whether an image may be pulled.
+    pub(crate) verifiers: VerifierConfig,
 }
 
 /// Reads the table.
@@ -44,7 +47,7 @@ pub(super) fn read(r: &mut Reader) -> Result<Images> {
     r.fixed(&TABLE, "snapshotter", "overlayfs");
     r.fixed(&TABLE, "image_pull_with_sync_fs", true);
     r.fixed(&TABLE, "discard_unpacked_layers", true);
-    Ok(Images { max_concurrent_downloads, pinned, registry })
+    Ok(Images { max_concurrent_downloads, pinned, registry, verifiers: verifiers::read(r)? })
 }
 
 fn registry(r: &mut Reader, progress_timeout: Duration) -> Result<RegistryConfig> {

@@ -25,6 +25,7 @@ mod runtime;
 mod streaming;
 #[cfg(test)]
 mod tests;
+mod verifiers;
 mod versions;
 
 use std::path::{Path, PathBuf};

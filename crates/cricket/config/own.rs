@@ -49,6 +49,8 @@ pub(crate) struct Own {
     pub(crate) address: PathBuf,
     /// The operator commands' socket.
     pub(crate) admin_address: PathBuf,
+    /// Where cAdvisor's calls are answered; `None`: nowhere.
+    pub(crate) cadvisor_socket: Option<PathBuf>,
     /// The handler of pods without a RuntimeClass; empty: the built-in one.
     pub(crate) default_handler: String,
     /// Where cricket-monitor, cricket-launch and cricket-exec are; `None`: beside cricket, else in /usr/libexec/cricket.
@@ -89,6 +91,7 @@ pub(super) fn read(reader: &mut Reader, flags: &Flags) -> Result<Own> {
         root,
         state,
         admin_address,
+        cadvisor_socket: r.setting(&TABLE, "cadvisor_socket", String::new()).map(optional)?,
         default_handler: r.setting(&TABLE, "default_handler", String::new())?,
         helpers_dir: r.optional(&TABLE, "helpers_dir")?,
         cgroup_driver: driver(r)?,
@@ -112,11 +115,19 @@ pub(super) fn read(reader: &mut Reader, flags: &Flags) -> Result<Own> {
             absolute(r, key, path)?;
         }
     }
+    if let Some(path) = &own.cadvisor_socket {
+        absolute(r, "cadvisor_socket", path)?;
+    }
     for path in own.credential_files.iter().flatten() {
         absolute(r, "credential_files", path)?;
     }
     r.deny_rest(&TABLE)?;
     Ok(own)
+}
+
+/// A socket that may be switched off by an empty path.
+fn optional(path: String) -> Option<PathBuf> {
+    (!path.is_empty()).then(|| plain(Path::new(&path)))
 }
 
 /// Most of the work waits for plugins, disks and registries.

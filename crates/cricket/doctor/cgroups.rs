@@ -51,7 +51,8 @@ fn below(mount: &Path) -> Vec<Group> {
     found
 }
 
-fn marked(dir: &Path) -> bool {
+/// Whether cricket made it for others to be in.
+pub(super) fn marked(dir: &Path) -> bool {
     let mut value = [0u8; 8];
     matches!(rustix::fs::getxattr(dir, MADE, &mut value), Ok(1..))
 }

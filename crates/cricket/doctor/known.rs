@@ -28,24 +28,31 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Reads the pods' journals, and the record store where no daemon has it.
+    /// Reads the pods' journals, and the record store: `store` where the caller has it, else the file's where no daemon
+    /// has that.
     ///
     /// # Errors
     /// When the directories cannot be read.
-    pub(super) fn read(config: &Config) -> io::Result<Self> {
+    pub(super) fn read(config: &Config, store: Option<&Store>) -> io::Result<Self> {
         let mut known = Self::default();
-        // A running daemon has a journal for every pod.
-        if let Ok(_lock) = Lock::take(&config.own.root.join(layout::LOCK)) {
+        if let Some(store) = store {
+            known.stored(store.list::<PodRecord>());
+        } else if let Ok(_lock) = Lock::take(&config.own.root.join(layout::LOCK)) {
             let path = layout::records(&config.own.root);
             if path.exists() {
-                match Store::open(&path).and_then(|store| store.list::<PodRecord>()) {
-                    Ok(records) => records.iter().for_each(|(_, record)| known.add(record)),
-                    Err(e) => known.unreadable.push(e.to_string()),
-                }
+                known.stored(Store::open(&path).and_then(|store| store.list::<PodRecord>()));
             }
         }
+        // A running daemon has a journal for every pod.
         known.journals(&layout::pods(&config.own.state))?;
         Ok(known)
+    }
+
+    fn stored(&mut self, records: cricket_store::Result<Vec<(String, PodRecord)>>) {
+        match records {
+            Ok(records) => records.iter().for_each(|(_, record)| self.add(record)),
+            Err(e) => self.unreadable.push(e.to_string()),
+        }
     }
 
     fn journals(&mut self, dir: &Path) -> io::Result<()> {

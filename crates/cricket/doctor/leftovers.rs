@@ -58,19 +58,30 @@ impl Suspect {
         }
     }
 
-    /// For the operator. `others`: see [`others`].
-    pub(super) fn finding(&self, others: bool) -> Finding {
+    /// What it is, and where.
+    pub(super) fn words(&self) -> String {
         let path = self.path.display();
-        let text = match self.what {
-            What::Mount => format!("mount {path}: belongs to no pod (umount -l takes it away)"),
-            What::Namespace { .. } => format!("network namespace {path}: belongs to no pod (ip netns delete)"),
-            What::Attachment => {
-                format!("network attachment {path}: the pod is gone; a restart of the daemon detaches it")
-            }
-            What::Monitor => format!("process {path}: a monitor without a pod"),
-            What::Folder => format!("folder {path}: belongs to no pod; a restart of the daemon removes it"),
-            What::Cgroup => format!("control group {}: belongs to no pod and is empty, see {path}", self.owner),
+        match self.what {
+            What::Mount => format!("mount {path}"),
+            What::Namespace { .. } => format!("network namespace {path}"),
+            What::Attachment => format!("network attachment {path}"),
+            What::Monitor => format!("process {path}"),
+            What::Folder => format!("folder {path}"),
+            What::Cgroup => format!("control group {}", self.owner),
+        }
+    }
+
+    /// For the operator. `others`: somebody else is here, see [`Others`].
+    pub(super) fn finding(&self, others: bool) -> Finding {
+        let why = match self.what {
+            What::Mount => "belongs to no pod (umount -l takes it away)".to_owned(),
+            What::Namespace { .. } => "belongs to no pod (ip netns delete)".to_owned(),
+            What::Attachment => "the pod is gone; a restart of the daemon detaches it".to_owned(),
+            What::Monitor => "a monitor without a pod".to_owned(),
+            What::Folder => "belongs to no pod; a restart of the daemon removes it".to_owned(),
+            What::Cgroup => format!("belongs to no pod and is empty, see {}", self.path.display()),
         };
+        let text = format!("{}: {why}", self.words());
         match self.what {
             What::Namespace { shared: true } | What::Cgroup if others => {
                 Finding::Note(format!("{text}; perhaps another runtime's"))
@@ -80,12 +91,37 @@ impl Suspect {
     }
 }
 
-/// Whether other runtimes are here, whose network namespaces and control groups look like cricket's: containerd, CRI-O,
-/// or a cricket with another state directory.
-pub(super) fn others(state: &Path) -> bool {
-    let sockets = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
-    let pods = layout::pods(state);
-    sockets.iter().any(|p| Path::new(p).exists()) || all_monitors().iter().any(|(_, log)| !log.starts_with(&pods))
+/// Who else is here, whose network namespaces and control groups look like this cricket's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Others {
+    /// containerd or CRI-O.
+    pub(super) runtimes: bool,
+    /// A cricket with another state directory, which marks control groups in the same way.
+    pub(super) crickets: bool,
+}
+
+impl Others {
+    /// Looks for them.
+    pub(super) fn beside(state: &Path) -> Self {
+        let sockets = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
+        let pods = layout::pods(state);
+        let holder = fs::read_to_string(state.join(layout::LOCK)).unwrap_or_default();
+        let daemon = |pid: &str| {
+            let command = fs::read(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
+            let mut words = command.split(|b| *b == 0);
+            let name = words.next().and_then(|name| name.rsplit(|b| *b == b'/').next());
+            name == Some(b"cricket") && words.next() == Some(b"serve") && pid != holder.trim()
+        };
+        Self {
+            runtimes: sockets.iter().any(|p| Path::new(p).exists()),
+            crickets: all_monitors().iter().any(|(_, log)| !log.starts_with(&pods)) || pids().iter().any(|p| daemon(p)),
+        }
+    }
+
+    /// Somebody is.
+    pub(super) fn any(self) -> bool {
+        self.runtimes || self.crickets
+    }
 }
 
 /// Mounts below the pods' folders and the state directory's namespaces.
@@ -167,8 +203,11 @@ fn all_monitors() -> Vec<(Suspect, PathBuf)> {
         let log = fs::read_link(path.join("fd/2")).ok()?;
         Some((Suspect { what: What::Monitor, path, owner }, log))
     };
-    let pids = names(Path::new("/proc")).into_iter().filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
-    pids.filter_map(monitor).collect()
+    pids().into_iter().filter_map(monitor).collect()
+}
+
+fn pids() -> Vec<String> {
+    names(Path::new("/proc")).into_iter().filter(|n| n.bytes().all(|b| b.is_ascii_digit())).collect()
 }
 
 /// Pods' folders.

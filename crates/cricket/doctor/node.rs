@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use cricket_cgroup::{Hierarchies, Kind, Version};
 use cricket_process::KernelFeatures;
@@ -116,6 +118,35 @@ pub(super) fn handlers(config: &Config) -> Vec<Finding> {
     findings
         .extend(handlers.refused().map(|(name, reason)| Finding::Note(format!("runtime handler {name:?}: {reason}"))));
     findings
+}
+
+/// Whether a kubelet's cAdvisor finds containers and their labels.
+pub(super) fn cadvisor(config: &Config) -> Finding {
+    let gate = "the kubelet's feature gate PodAndContainerStatsFromCRI";
+    let Some(path) = &config.own.cadvisor_socket else {
+        return Finding::Note(format!(
+            "kubelet's metrics: /metrics/cadvisor has containers' labels and pods' networks with {gate}, or with cadvisor_socket set"
+        ));
+    };
+    let shown = path.display();
+    match (listener(path), listener(&config.own.admin_address)) {
+        (Some(there), Some(daemon)) if there == daemon => {
+            Finding::Good(format!("kubelet's metrics: cAdvisor is answered at {shown}"))
+        }
+        (Some(there), _) => Finding::Wrong(format!(
+            "kubelet's metrics: process {there} listens at {shown}, not cricket: labels and networks need {gate}"
+        )),
+        (None, Some(_)) => {
+            Finding::Wrong(format!("kubelet's metrics: nobody listens at {shown}, see the daemon's log"))
+        }
+        (None, None) => Finding::Note(format!("kubelet's metrics: no daemon runs to answer cAdvisor at {shown}")),
+    }
+}
+
+/// The process that listens at a socket.
+fn listener(path: &Path) -> Option<i32> {
+    let stream = UnixStream::connect(path).ok()?;
+    rustix::net::sockopt::socket_peercred(&stream).ok().map(|peer| peer.pid.as_raw_nonzero().get())
 }
 
 /// What of the configuration does not count.

@@ -105,7 +105,7 @@ fn mounts_of_pods_are_told_apart() {
     let found = leftovers::mounts_in(table.as_bytes(), Path::new("/s"));
     let known = {
         let node = Node::new();
-        Known::read(&node.config).expect("readable")
+        Known::read(&node.config, None).expect("readable")
     };
     let left: Vec<_> = found.iter().filter(|s| !s.belongs(&known)).map(|s| s.path.display().to_string()).collect();
     let want = [format!("/s/pods/{GONE}/shm"), format!("/s/pods/{POD}/c/{GONE}/a b"), "/s/netns/cni-x".to_owned()];
@@ -115,7 +115,7 @@ fn mounts_of_pods_are_told_apart() {
 #[test]
 fn control_groups_are_crickets_by_their_mark_or_their_neighbours() {
     let node = Node::new();
-    let known = Known::read(&node.config).expect("readable");
+    let known = Known::read(&node.config, None).expect("readable");
     let group = |path: &str, marked| Group { dir: Path::new("/sys").join(&path[1..]), path: path.into(), marked };
     let groups = vec![
         group("/cricket", true),
@@ -133,7 +133,7 @@ fn control_groups_are_crickets_by_their_mark_or_their_neighbours() {
 #[test]
 fn control_groups_with_somebody_in_them_are_in_use() {
     let node = Node::new();
-    let known = Known::read(&node.config).expect("readable");
+    let known = Known::read(&node.config, None).expect("readable");
     let (empty, used) = (node.dir.path().join("empty"), node.dir.path().join("used"));
     for (dir, processes) in [(&empty, ""), (&used, "1\n")] {
         node.file(dir.join("cgroup.procs"));

@@ -60,7 +60,7 @@ pub(super) async fn shared(config: &Config) -> Fallible<(Shared, ServiceConfig)>
     }
     let dir = helpers_dir(config);
     let helpers = tokio::task::spawn_blocking(move || Helpers::load(&dir)).await??;
-    let cgroups = cgroups(config.own.cgroup_driver, &hierarchies)?;
+    let cgroups = cgroups(config, &hierarchies)?;
     let shared = Shared {
         config: pods_config(config),
         images,
@@ -97,10 +97,14 @@ fn selinux(range: Option<u16>) -> Fallible<Selinux> {
     }
 }
 
-fn cgroups(driver: CgroupDriver, hierarchies: &Hierarchies) -> Fallible<Cgroups> {
-    match driver {
+fn cgroups(config: &Config, hierarchies: &Hierarchies) -> Fallible<Cgroups> {
+    // Agents that read cAdvisor's metrics of containerd nodes know scopes by this name.
+    let scopes = if config.own.cadvisor_socket.is_some() { "cri-containerd" } else { "cricket" };
+    match config.own.cgroup_driver {
         CgroupDriver::Cgroupfs => Ok(Cgroups::Cgroupfs),
-        CgroupDriver::Systemd if hierarchies.version() == Version::V2 => Ok(Cgroups::Systemd(Systemd::default())),
+        CgroupDriver::Systemd if hierarchies.version() == Version::V2 => {
+            Ok(Cgroups::Systemd(Systemd::default(), scopes))
+        }
         CgroupDriver::Systemd => Err("cgroup_driver = \"systemd\" needs cgroup v2, this host has v1".into()),
     }
 }
@@ -131,6 +135,7 @@ pub(crate) fn image_config(config: &Config) -> ImageStoreConfig {
     let mut images = ImageStoreConfig::new(&own.root, &own.state);
     images.registry = config.images.registry.clone();
     images.pinned = config.images.pinned.clone();
+    images.verifiers = config.images.verifiers.clone();
     images.keep_unfinished = own.keep_unfinished;
     if let Some(layers) = own.max_parallel_layers.or(config.images.max_concurrent_downloads) {
         images.max_parallel_layers = layers;
@@ -175,6 +180,7 @@ fn pods_config(config: &Config) -> PodsConfig {
         enable_unprivileged_icmp: runtime.unprivileged_icmp,
         max_log_line: runtime.max_log_line,
         device_ownership_from_security_context: runtime.device_ownership,
+        sandbox_process: own.cadvisor_socket.is_some(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! restored.
 
 mod assemble;
+mod cadvisor;
 mod deadline;
 mod lock;
 mod log;
@@ -112,7 +113,8 @@ async fn serve(config: Config) -> Fallible<()> {
     let operators = socket::listen(&config.own.admin_address, 0o600)?;
     // The last thing that is made: who can connect finds all of it.
     let cri = socket::listen(&config.own.address, 0o660)?;
-    let admin = tokio::spawn(admin::server::serve(operators, pods, requests.clone()));
+    let cadvisor = config.own.cadvisor_socket.as_deref().and_then(|path| cadvisor::serve(path, pods.clone()));
+    let admin = tokio::spawn(admin::server::serve(operators, pods, requests.clone(), Arc::new(config.clone())));
     let server = tokio::spawn(requests::serve(cri, service, requests.clone()));
     process::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(address = %config.own.address.display(), streaming = streaming.base(), "cricket serves");
@@ -128,6 +130,9 @@ async fn serve(config: Config) -> Fallible<()> {
     tokio::join!(requests.drain(), ended(&streaming));
     if let Err(e) = records.flush().await {
         tracing::warn!(error = %e, "the last changes are in the pods' journals only");
+    }
+    if let Some(cadvisor) = cadvisor {
+        cadvisor.end();
     }
     socket::remove(&config.own.address);
     socket::remove(&config.own.admin_address);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::VerifierConfig;
 use crate::registry::{Platform, RegistryConfig};
 
 /// How an [`crate::ImageStore`] is set up.
@@ -22,6 +23,8 @@ pub struct ImageStoreConfig {
     pub platform: Platform,
     /// How long a finished layer of a pull that did not end is kept for the next attempt.
     pub keep_unfinished: Duration,
+    /// The programs that decide whether an image may be pulled.
+    pub verifiers: VerifierConfig,
 }
 
 impl ImageStoreConfig {
@@ -36,6 +39,7 @@ impl ImageStoreConfig {
             pinned: Vec::new(),
             platform: host_platform(),
             keep_unfinished: Duration::from_secs(3600),
+            verifiers: VerifierConfig::default(),
         }
     }
 }

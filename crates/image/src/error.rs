@@ -78,6 +78,18 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// A verifier of the node did not let the image be pulled.
+    #[error("{image} with digest {digest}: image verifier {verifier} {cause}")]
+    Verification {
+        /// The image's canonical name.
+        image: String,
+        /// What the name was resolved to.
+        digest: Digest,
+        /// The verifier's file name, or their directory.
+        verifier: String,
+        /// Its reason, or why there is none.
+        cause: String,
+    },
     /// A layer that is needed is gone and nothing is known to fetch it from.
     #[error("layer {layer}: missing, and no registry or kept file has it: {detail}")]
     LayerLost {
@@ -142,6 +154,7 @@ impl Kinded for Error {
             Error::Ambiguous { .. } | Error::BadLayer { .. } | Error::BadImage { .. } => ErrorKind::InvalidArgument,
             Error::ImageNotFound { .. } | Error::NoRootfs { .. } => ErrorKind::NotFound,
             Error::Mismatch { .. } => ErrorKind::DataLoss,
+            Error::Verification { .. } => ErrorKind::SignatureValidationFailed,
             Error::LayerLost { .. } => ErrorKind::Unavailable,
             Error::TooLarge { .. } | Error::NoSpace { .. } => ErrorKind::ResourceExhausted,
             Error::Cancelled { .. } => ErrorKind::Cancelled,

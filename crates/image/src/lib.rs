@@ -24,9 +24,11 @@ mod error;
 mod image;
 mod store;
 mod unpack;
+mod verifier;
 
 pub use config::{ImageStoreConfig, host_platform};
 pub use error::{Error, Result};
 pub use image::{Image, ImageConfiguration};
 pub use registry::AuthConfig;
 pub use store::{Damage, FsKind, FsUsage, ImageStore, Pruned};
+pub use verifier::VerifierConfig;

@@ -4,6 +4,7 @@
 //! tonic ─▶ runtime/RPC.rs, image/RPC.rs ─▶ cricket_pod::Pods, cricket_image::ImageStore
 //!                    │
 //!                    ├─ pieces.rs: lists as streams
+//!                    ├─ cadvisor/: the few calls of containerd's API that kubelets' metrics need
 //!                    ├─ streaming.rs: streaming clients' sessions over the same pods
 //!                    └─ convert/: records → CRI messages · code.rs: errors → gRPC codes
 //! ```
@@ -13,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cadvisor;
 mod code;
 mod convert;
 mod image;
@@ -29,6 +31,7 @@ use cricket_image::ImageStore;
 use cricket_pod::{Error, Pods};
 use cricket_streaming::Server;
 
+pub use cadvisor::Cadvisor;
 pub use streaming::Sessions;
 
 /// Runs what blocks off the async threads.

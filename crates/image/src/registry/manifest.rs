@@ -124,6 +124,27 @@ impl Document {
     }
 }
 
+/// What a document is: as it says itself, else as `said`, else the OCI type of its shape. Those that say nothing of use
+/// were made before manifests had to name their type.
+pub(crate) fn media_type(bytes: &[u8], said: &str) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw<'a> {
+        #[serde(default, borrow)]
+        media_type: std::borrow::Cow<'a, str>,
+        #[serde(default)]
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let raw = serde_json::from_slice::<Raw<'_>>(bytes).ok();
+    let own = raw.as_ref().map_or("", |r| &r.media_type);
+    let known = [own, said].into_iter().find(|m| kind(m).is_some());
+    let shape = match raw.as_ref().is_some_and(|r| r.manifests.is_some()) {
+        true => "application/vnd.oci.image.index.v1+json",
+        false => "application/vnd.oci.image.manifest.v1+json",
+    };
+    known.unwrap_or(shape).to_owned()
+}
+
 /// A document's size as its descriptor promises it.
 pub(crate) fn document_size(descriptor: &Descriptor) -> Result<u64, String> {
     match u64::try_from(descriptor.size) {

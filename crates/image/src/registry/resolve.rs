@@ -45,6 +45,7 @@ pub(crate) async fn resolve(
 ) -> Result<Resolved, RegistryError> {
     let pull = Pull { source, platform, known, what: source.reference().to_string() };
     let (top, media_type) = pull.top().await?;
+    let top_type = manifest::media_type(top.bytes(), &media_type);
     let mut available = Vec::new();
     let mut stack = Vec::new();
     let mut next = Some((top.clone(), media_type, 0, false));
@@ -81,7 +82,9 @@ pub(crate) async fn resolve(
                 stack.extend(pull.choose(children, depth + 1, labelled, &mut available));
             }
             Document::Image { config, layers } => {
-                if let Some(image) = pull.image(&top, blob, &config, &layers, labelled, &mut available).await? {
+                if let Some(image) =
+                    pull.image((&top, &top_type), blob, &config, &layers, labelled, &mut available).await?
+                {
                     return Ok(image);
                 }
             }
@@ -264,7 +267,7 @@ impl Pull<'_> {
     /// Checks an image's layers and config; none if the config is for another platform.
     async fn image(
         &self,
-        top: &VerifiedBlob,
+        (top, top_type): (&VerifiedBlob, &str),
         manifest: VerifiedBlob,
         config: &Descriptor,
         layers: &[Descriptor],
@@ -305,6 +308,8 @@ impl Pull<'_> {
         Ok(Some(Resolved {
             reference: self.source.reference().clone(),
             digest: top.digest().clone(),
+            media_type: top_type.to_owned(),
+            size: top.bytes().len() as u64,
             manifest,
             config: blob,
             layers: layers.collect(),

@@ -88,6 +88,10 @@ pub struct Resolved {
     pub reference: Reference,
     /// Digest of the document that the reference names: the index's where there is one. Repo digests use it.
     pub digest: Digest,
+    /// Media type of that document.
+    pub media_type: String,
+    /// Size of that document in bytes.
+    pub size: u64,
     /// The platform's manifest.
     pub manifest: VerifiedBlob,
     /// The image's config; its digest is the image's ID.

@@ -70,6 +70,7 @@ impl Inner {
     async fn pull_once(self: Arc<Self>, reference: Reference, auth: Option<AuthConfig>) -> Result<Arc<Image>> {
         let known = Known { inner: &self, repository: reference.name() };
         let resolved = self.registry.resolve(&reference, auth.as_ref(), &self.config.platform, Some(&known)).await?;
+        self.config.verifiers.check(&resolved).await?;
         point("pull.resolved");
         let origin = Origin::Registry(resolved.source.clone());
         let done = self.install(describe(&resolved)?, &origin).await;

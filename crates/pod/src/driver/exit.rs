@@ -15,7 +15,11 @@ impl Driver {
             MonitorEvent::Exited { container, facts } if container == INIT => {
                 tracing::info!(pod = %self.record.sandbox.id, code = facts.exit_code, "the pod's init has ended");
                 self.record.sandbox.init = None;
-                self.sandbox_lost("the init of its PID namespace has ended");
+                match crate::sandbox::shared_pid(&self.record.sandbox.config.0) {
+                    true => self.sandbox_lost("the init of its PID namespace has ended"),
+                    // Nobody but metrics needs it.
+                    false => self.save_or_warn(),
+                }
             }
             MonitorEvent::Exited { container, facts } => match container.parse::<ContainerId>() {
                 Ok(id) => match self.flights.get_mut(&id) {
@@ -46,6 +50,7 @@ impl Driver {
         point("exit.recorded");
         self.tell(id.as_str(), EventKind::Stopped);
         self.tell_plugins_of_end(id);
+        self.begin_poststop(id);
         self.stopped(id);
     }
 

@@ -59,9 +59,9 @@ impl Driver {
             monitor: self.monitor()?.clone(),
             record,
         };
-        self.edit(id, |c| c.state = ContainerState::Starting)?;
+        self.edit(id, ContainerRecord::launching)?;
         if let Err(e) = self.save() {
-            self.edit(id, |c| c.state = ContainerState::Created)?;
+            self.edit(id, ContainerRecord::unlaunched)?;
             self.publish();
             return Err(e);
         }
@@ -157,12 +157,13 @@ impl Driver {
         self.save_or_warn();
         self.tell(id.as_str(), EventKind::Stopped);
         self.tell_plugins_of_end(id);
+        self.begin_poststop(id);
         self.stopped(id);
     }
 
-    /// Starts the init of a shared PID namespace, where the pod has one.
+    /// Starts the init of a shared PID namespace, where the pod has one, or the node wants a process of every pod.
     pub(crate) async fn start_init(&mut self) -> Result<()> {
-        if !crate::sandbox::shared_pid(&self.record.sandbox.config.0) {
+        if !crate::sandbox::shared_pid(&self.record.sandbox.config.0) && !self.shared.config.sandbox_process {
             return Ok(());
         }
         let monitor = self.monitor()?;

@@ -1,5 +1,6 @@
 //! What kubelets, crictl and their users rely on, seen through the CRI socket.
 
+mod cadvisor;
 mod cdi;
 mod config;
 mod environment;
@@ -27,4 +28,5 @@ mod stop;
 mod support;
 mod systemd;
 mod userns;
+mod verifiers;
 mod whole_pod;

@@ -31,6 +31,8 @@ pub struct Options {
     pub runtime_keys: String,
     /// TOML keys for the table of NRI, whose socket and plugins are the daemon's own.
     pub nri_keys: String,
+    /// TOML keys for cricket's own table.
+    pub own_keys: String,
     /// TOML tables at the end of the file.
     pub tables: String,
     /// Pin network namespaces in `/run/netns`, as in production, instead of in
@@ -71,8 +73,9 @@ pub(super) fn write(options: &Options, place: &Place, network: &Network) -> Resu
     if options.program == Program::Containerd {
         text.push_str(&containerd()?);
     } else {
-        if host::systemd_driver() {
-            text.push_str("[plugins.'io.cricket.v1']\ncgroup_driver = 'systemd'\n\n");
+        let driver = if host::systemd_driver() { "cgroup_driver = 'systemd'\n" } else { "" };
+        if !(driver.is_empty() && options.own_keys.is_empty()) {
+            text.push_str(&format!("[plugins.'io.cricket.v1']\n{driver}{}\n\n", options.own_keys));
         }
         text.push_str(&format!(
             "[plugins.'io.containerd.nri.v1.nri']\n\
