@@ -46,7 +46,7 @@ impl MountFacts for Fake {
 
 /// A host whose handler does all.
 pub(crate) fn host() -> Host<'static> {
-    let able = Able { intel_rdt: true, net_devices: true, poststop: true, mapped_mounts: true };
+    let able = Able { intel_rdt: true, net_devices: true, mapped_mounts: true };
     Host { nodes: &Fake, mounts: &Fake, able }
 }
 
@@ -246,7 +246,6 @@ fn groups_are_added_once_and_have_to_be_mapped() {
 fn what_only_some_handlers_do() {
     let rdt = json!({ "intelRdt": { "closID": "gold", "schemata": ["L3:0=f"], "enableCMT": true } });
     let net = json!({ "netDevices": [{ "hostInterfaceName": "eth7", "name": "net1" }] });
-    let stop = json!({ "hooks": [{ "hookName": "poststop", "path": "/x" }] });
     let made = edit(&mut spec(json!({})), rdt.clone()).unwrap();
     assert_eq!(
         made["linux"]["intelRdt"],
@@ -254,7 +253,7 @@ fn what_only_some_handlers_do() {
     );
     let made = edit(&mut spec(json!({})), net.clone()).unwrap();
     assert_eq!(made["linux"]["netDevices"], json!({ "eth7": { "name": "net1" } }));
-    for (asked, want) in [(rdt, "intelRdt"), (net, "netDevices"), (stop, "poststop")] {
+    for (asked, want) in [(rdt, "intelRdt"), (net, "netDevices")] {
         let edits: Edits = serde_json::from_value(asked).unwrap();
         let unable = Host { able: Able::default(), ..host() };
         let Err(Refusal::Unsupported(reason)) = apply(&mut spec(json!({})), &edits, &unable) else {

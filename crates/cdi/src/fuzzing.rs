@@ -53,6 +53,6 @@ pub fn inject(file: Specification, spec: &mut Spec) -> Result<()> {
     let names: Vec<String> = file.devices.iter().map(|device| format!("{}={}", file.kind, device.name)).collect();
     let files = vec![("/etc/cdi/file.json".into(), Arc::new(Ok(file)))];
     let snapshot = Snapshot { directories: vec![Directory { path: "/etc/cdi".into(), files, error: None }] };
-    let able = Able { intel_rdt: true, net_devices: true, poststop: true, mapped_mounts: true };
+    let able = Able { intel_rdt: true, net_devices: true, mapped_mounts: true };
     snapshot.inject(spec, &names, &Host { nodes: &Anything, mounts: &Anything, able })
 }

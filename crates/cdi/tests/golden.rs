@@ -61,7 +61,7 @@ fn container(user_namespace: bool) -> Spec {
 fn check(name: &str, mut spec: Spec, devices: &[&str]) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let names: Vec<String> = devices.iter().map(|device| (*device).to_owned()).collect();
-    let able = Able { intel_rdt: true, net_devices: true, poststop: true, mapped_mounts: true };
+    let able = Able { intel_rdt: true, net_devices: true, mapped_mounts: true };
     let host = Host { nodes: &Machine, mounts: &Machine, able };
     Registry::new(vec![golden.join("specs")]).read().inject(&mut spec, &names, &host).unwrap();
     let got = serde_json::to_value(&spec).unwrap();

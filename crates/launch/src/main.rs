@@ -7,12 +7,14 @@
 //! Invariants: nothing is read from the environment; every descriptor above 2 is close-on-exec before anything else
 //! happens; what the helper makes for itself is removed before it ends, however it ends but by SIGKILL. A parent whose
 //! helper did not exit with 0 kills the container's control group: an init that waits for its start may be in it. It
-//! dies with its parent, so that nothing enters that group after such a kill.
+//! dies with its parent, so that nothing enters that group after such a kill; but for poststop hooks, which enter none.
 
+mod command;
 mod console;
 mod container;
 mod error;
 mod oci_cli;
+mod poststop;
 mod report;
 mod sys;
 
@@ -60,5 +62,6 @@ fn run(config: LaunchConfig, reporter: &mut Reporter) -> Result<(), Error> {
     match config {
         LaunchConfig::Youki(config) => container::run(&config, reporter),
         LaunchConfig::OciCli(config) => oci_cli::run(&config, reporter),
+        LaunchConfig::Poststop(config) => poststop::run(&config),
     }
 }

@@ -6,15 +6,15 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cricket_process::Pidfd;
 use cricket_wire::helper::NO_PROCESS;
 use cricket_wire::launch_config::{OciAction, OciCliConfig, SYSTEM_PATH};
 
+use crate::command::wait;
 use crate::console::Console;
 use crate::error::Error;
 use crate::report::Reporter;
@@ -27,8 +27,6 @@ const KILL: i32 = 9;
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Everything else.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// A killed process that has not ended by then is in an uninterruptible sleep.
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(config: &OciCliConfig, reporter: &mut Reporter) -> Result<(), Error> {
     let runtime = Runtime { config, binary: find_binary(&config.binary)?, files: config.bundle.join(".launch") };
@@ -172,24 +170,6 @@ enum Ended {
     Late(Error),
 }
 
-/// Runs a command; `None` when it was not done within `limit` and its process group was killed.
-fn wait(mut command: Command, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let mut child = crate::sys::end_with_this_process(command.process_group(0)).spawn()?;
-    let ended = Pidfd::open(child.id().cast_signed()).and_then(|pidfd| {
-        if pidfd.wait(Some(limit))? {
-            return Ok((true, true));
-        }
-        // Before it is reaped: its PID, which is the group's, is nobody else's till then.
-        if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-        Ok((false, pidfd.wait(Some(KILL_TIMEOUT))?))
-    });
-    let (in_time, reap) = ended.map_err(std::io::Error::other)?;
-    let status = if reap { Some(child.wait()?) } else { None };
-    Ok(status.filter(|_| in_time))
-}
-
 impl Drop for Runtime<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.files);
@@ -251,27 +231,6 @@ mod tests {
         assert_eq!((failure.blame(), failure.shell_status), (cricket_wire::helper::Blame::Command, 127));
         assert_eq!(blame("mkdir /x: no such file or directory").into_failure().shell_status, 0);
         assert_eq!(last_error(dir.path()), None);
-    }
-
-    #[test]
-    fn a_command_that_hangs_is_killed_with_what_it_started() {
-        let dir = tempfile::tempdir().expect("directory");
-        let binary = dir.path().join("hangs");
-        let pids = dir.path().join("pids");
-        let script = format!("#!/bin/sh\nsleep 1000 & echo $$ $! > {}\nwait\n", pids.display());
-        fs::write(&binary, script).expect("write");
-        fs::set_permissions(&binary, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
-        let begin = std::time::Instant::now();
-        assert!(wait(Command::new(&binary), Duration::from_millis(500)).expect("run").is_none());
-        assert!(begin.elapsed() < KILL_TIMEOUT, "{:?}", begin.elapsed());
-        let pids = fs::read_to_string(pids).expect("it ran");
-        assert_eq!(pids.split_whitespace().count(), 2);
-        for pid in pids.split_whitespace() {
-            let ended = Pidfd::open(pid.parse().expect("pid")).map_or(Ok(true), |p| p.wait(Some(KILL_TIMEOUT)));
-            assert!(ended.expect("wait"), "{pid} lives");
-        }
-        let status = wait(Command::new("/bin/false"), Duration::from_secs(30)).expect("run").expect("in time");
-        assert_eq!(status.code(), Some(1));
     }
 
     #[test]

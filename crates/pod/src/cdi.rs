@@ -48,6 +48,6 @@ pub(crate) fn edit(
     // A runtime of its own does what a specification says.
     let other = !matches!(handler.config().runtime_type.as_str(), "" | YOUKI_TYPE);
     let mapped_mounts = handler.spec_options().mapped_mounts && shared.host.facts.mount_attributes;
-    let able = Able { intel_rdt: other, net_devices: other, poststop: other, mapped_mounts };
+    let able = Able { intel_rdt: other, net_devices: other, mapped_mounts };
     snapshot.inject(spec, names, &Host { nodes: &LiveNodes, mounts: &LivePaths, able })
 }

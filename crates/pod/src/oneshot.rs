@@ -1,4 +1,5 @@
-//! Orders to the launch helper that make no process: what an OCI runtime keeps of a container is deleted with its binary.
+//! Orders to the launch helper that make no process: what an OCI runtime keeps of a container is deleted with its binary,
+//! and poststop hooks are run.
 
 use std::os::fd::OwnedFd;
 
@@ -24,7 +25,11 @@ pub(crate) fn run(shared: &Shared, order: &LaunchConfig) -> Result<()> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|e| Error::internal("make a socket pair", &e))?;
-    let child = Spawn::new(&shared.helpers.launch, ["cricket-launch", "delete"])
+    let what = match order {
+        LaunchConfig::Poststop(_) => "poststop",
+        _ => "delete",
+    };
+    let child = Spawn::new(&shared.helpers.launch, ["cricket-launch", what])
         .fd(0, &null)
         .fd(1, &null)
         .fd(2, &null)

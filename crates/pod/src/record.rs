@@ -148,6 +148,20 @@ pub struct MountedRef {
     pub reference: String,
 }
 
+/// A container's poststop hooks that cricket sees to. They are run once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Poststop {
+    /// It has none.
+    #[default]
+    Absent,
+    /// It has some, and was never launched.
+    Idle,
+    /// To be run when it has ended.
+    Due,
+    /// They were begun, and are not begun again.
+    Begun,
+}
+
 /// One container of a pod.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContainerRecord {
@@ -178,6 +192,9 @@ pub struct ContainerRecord {
     pub images: Vec<MountedRef>,
     /// Host directories that a mount names and that have to be made before the start.
     pub make_dirs: Vec<PathBuf>,
+    /// Its poststop hooks.
+    #[serde(default)]
+    pub poststop: Poststop,
 }
 
 /// A pod: its sandbox and its containers.
@@ -222,6 +239,22 @@ impl ContainerRecord {
         format!("{}/{}", m.name, m.attempt)
     }
 
+    /// Its launch begins: what comes after its end is due.
+    pub(crate) fn launching(&mut self) {
+        self.state = ContainerState::Starting;
+        if self.poststop == Poststop::Idle {
+            self.poststop = Poststop::Due;
+        }
+    }
+
+    /// It was not launched after all, and can be started.
+    pub(crate) fn unlaunched(&mut self) {
+        self.state = ContainerState::Created;
+        if self.poststop == Poststop::Due {
+            self.poststop = Poststop::Idle;
+        }
+    }
+
     /// Whether lists show it.
     pub fn listed(&self) -> bool {
         !matches!(self.state, ContainerState::Creating | ContainerState::Removing)
@@ -264,6 +297,7 @@ pub(crate) mod tests {
             volumes: Vec::new(),
             images: Vec::new(),
             make_dirs: Vec::new(),
+            poststop: Poststop::Absent,
         };
         PodRecord { sandbox: sandbox(), containers: vec![container.into()] }
     }

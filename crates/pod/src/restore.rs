@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use crate::driver::{Backlog, Driver, Held, Left, surviving, unknown};
 use crate::error::{Error, Result};
 use crate::pods::Pods;
-use crate::record::{ContainerState, PodRecord, Running, SandboxState};
+use crate::record::{ContainerState, PodRecord, Poststop, Running, SandboxState};
 use crate::sandbox::{INIT, USER, assemble, discard, discard_later, hold, open_journal};
 use crate::shared::{Shared, blocking, exit_record};
 use crate::view::Live;
@@ -155,6 +155,7 @@ async fn this_boot(pods: &Pods, shared: &Arc<Shared>, record: PodRecord) -> Resu
         }
     }
     driver.remove_unlisted();
+    driver.begin_poststops();
     driver.settle(SETTLE).await;
     // Nobody knows whether the callers of these starts heard of them.
     driver.unheard = driver.running().into_iter().collect();
@@ -353,6 +354,8 @@ async fn other_boot(pods: &Pods, shared: &Arc<Shared>, mut record: PodRecord) ->
     sandbox.state = SandboxState::NotReady;
     for container in &mut record.containers {
         let container = Arc::make_mut(container);
+        // What they would clean up is gone with that boot.
+        container.poststop = Poststop::Absent;
         let started_at = match &container.state {
             ContainerState::Running(running) => running.started_at,
             ContainerState::Starting => 0,

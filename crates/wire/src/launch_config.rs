@@ -20,6 +20,8 @@ pub enum LaunchConfig {
     Youki(Box<YoukiConfig>),
     /// Run an OCI runtime's command line.
     OciCli(Box<OciCliConfig>),
+    /// Run the poststop hooks of a container that has ended; reports nothing but failures.
+    Poststop(Box<PoststopConfig>),
 }
 
 /// A container that the helper makes itself.
@@ -95,6 +97,16 @@ pub struct OciCliConfig {
     pub systemd_cgroup: bool,
     /// What to do.
     pub action: OciAction,
+}
+
+/// A container whose poststop hooks are to be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoststopConfig {
+    /// The container's ID.
+    pub id: String,
+    /// The directory with `config.json`, which has the hooks.
+    pub bundle: PathBuf,
 }
 
 /// What to do with an OCI runtime.

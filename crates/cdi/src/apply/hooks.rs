@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use cricket_oci::oci_spec::runtime::{self, Spec};
 
-use super::{Edited, Host, unable};
+use super::Edited;
 use crate::error::Refusal;
 use crate::model::Hook;
 
 #[allow(deprecated, reason = "hooks of the oldest kind are run as well")]
-pub(super) fn apply(spec: &mut Spec, asked: &[Hook], host: &Host<'_>) -> Edited {
+pub(super) fn apply(spec: &mut Spec, asked: &[Hook]) -> Edited {
     if asked.is_empty() {
         return Ok(());
     }
@@ -21,7 +21,6 @@ pub(super) fn apply(spec: &mut Spec, asked: &[Hook], host: &Host<'_>) -> Edited 
             "createContainer" => hooks.create_container_mut(),
             "startContainer" => hooks.start_container_mut(),
             "poststart" => hooks.poststart_mut(),
-            "poststop" if !host.able.poststop => return Err(unable("run poststop hooks")),
             "poststop" => hooks.poststop_mut(),
             other => return Err(Refusal::Unsupported(format!("{other} is no hook"))),
         };

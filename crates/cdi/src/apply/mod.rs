@@ -25,8 +25,6 @@ pub struct Able {
     pub intel_rdt: bool,
     /// It moves network interfaces.
     pub net_devices: bool,
-    /// It runs poststop hooks.
-    pub poststop: bool,
     /// It maps the IDs of mounts, and so does the kernel.
     pub mapped_mounts: bool,
 }
@@ -49,7 +47,7 @@ pub(crate) fn apply(spec: &mut Spec, edits: &Edits, host: &Host<'_>) -> Edited {
     devices::apply(spec, &edits.device_nodes, host)?;
     net_devices(spec, &edits.net_devices, host)?;
     mounts::apply(spec, &edits.mounts, host)?;
-    hooks::apply(spec, &edits.hooks, host)?;
+    hooks::apply(spec, &edits.hooks)?;
     if let Some(rdt) = &edits.intel_rdt {
         intel_rdt(spec, rdt, host)?;
     }

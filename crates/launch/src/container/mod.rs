@@ -185,7 +185,8 @@ fn check_id(id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn load_spec(bundle: &Path) -> Result<Spec, Error> {
+/// Reads a bundle's specification.
+pub(crate) fn load_spec(bundle: &Path) -> Result<Spec, Error> {
     let path = bundle.join("config.json");
     let text = fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
     serde_json::from_slice(&text).map_err(|e| Error::host(format!("parse {}: {e}", path.display())))

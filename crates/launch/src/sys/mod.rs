@@ -18,6 +18,11 @@ pub(crate) use command::end_with_this_process;
 pub(crate) use descriptors::{become_stdio, keep_only, protect_descriptors, stdio, take, terminal_peer};
 pub(crate) use exec::{Scheduling, execve, set_scheduling};
 
+/// Takes [`end_with_parent`] back.
+pub(crate) fn outlive_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(None)?)
+}
+
 /// Has the kernel kill this process when its parent ends; an error when that is so already, told by the other end of
 /// the report socket. What is forked from here is not concerned (PR_SET_PDEATHSIG in prctl(2)).
 pub(crate) fn end_with_parent(report: &OwnedFd) -> io::Result<()> {

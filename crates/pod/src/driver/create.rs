@@ -15,7 +15,7 @@ use super::flight::Done;
 use super::{Driver, Reply, discard_container, images};
 use crate::error::{Error, Result};
 use crate::host::LivePaths;
-use crate::record::{ContainerRecord, ContainerState, ImageFacts, Stored};
+use crate::record::{ContainerRecord, ContainerState, ImageFacts, Poststop, Stored};
 use crate::sandbox::sandbox_files;
 use crate::shared::{EventKind, Shared, blocking, now};
 use crate::stage::{self, Stage};
@@ -33,6 +33,7 @@ pub(crate) struct Made {
     make_dirs: Vec<PathBuf>,
     /// With what plugins made of them.
     resources: v1::LinuxContainerResources,
+    poststop: Poststop,
 }
 
 impl Driver {
@@ -96,6 +97,7 @@ impl Driver {
             volumes: volumes.iter().map(|v| v.source.clone()).collect(),
             images: images::facts(&images),
             make_dirs: Vec::new(),
+            poststop: Poststop::Absent,
             config: Stored(config.clone()),
         });
         let input = SpecInput {
@@ -165,7 +167,7 @@ impl Driver {
                 c.user = Stored(made.user);
                 c.stop_signal = made.stop_signal;
                 c.make_dirs = made.make_dirs;
-                c.resources = Stored(made.resources);
+                (c.resources, c.poststop) = (Stored(made.resources), made.poststop);
                 c.state = ContainerState::Created;
             })?;
             self.save().inspect_err(|_| {
@@ -241,12 +243,12 @@ async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
     input.places = images::mount(&store, &id, &input.bundle, &input.images, maps, label).await?;
     let (mut spec, input) = blocking("make the specification", move || Ok((make_spec(&input)?, input))).await?;
     let at = stage::enter("ask plugins");
-    let nri = &input.shared.nri;
-    let handlers = &input.shared.handlers;
+    let (nri, handlers) = (&input.shared.nri, &input.shared.handlers);
     let handler = handlers.get(&input.record.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
     let resources = nri.create(&input.shared, &input.record, &input.container, handler, &mut spec.spec).await?;
     drop(at);
     let groups = spec.spec.process().as_ref().and_then(|process| process.user().additional_gids().clone());
+    let poststop = super::poststop::of(&spec.spec, handler.as_ref());
     let (bundle, whole) = (input.bundle, spec.spec);
     let written = blocking("write the specification", move || {
         crate::apparmor::check(&whole)?;
@@ -258,7 +260,7 @@ async fn make(image: Arc<Image>, input: SpecInput) -> Result<Made> {
         gid: i64::from(spec.user.gid),
         supplemental_groups: groups.iter().flatten().map(|g| i64::from(*g)).collect(),
     };
-    Ok(Made { user, stop_signal: spec.stop_signal, make_dirs: spec.mounts_to_create, resources })
+    Ok(Made { user, stop_signal: spec.stop_signal, make_dirs: spec.mounts_to_create, resources, poststop })
 }
 
 /// The bundle's folder, for a container that may be made.

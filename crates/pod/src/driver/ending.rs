@@ -209,6 +209,9 @@ impl Driver {
             return;
         }
         self.wait_without_end();
+        if self.flights.has_hooks() {
+            return;
+        }
         let ids: Vec<_> = self.record.containers.iter().map(|c| c.id.clone()).collect();
         for id in ids.iter().filter(|id| !self.flights.has(id)).cloned().collect::<Vec<_>>() {
             let first = self.ending.as_mut().is_some_and(|ending| ending.tried.insert(id.clone()));

@@ -1,5 +1,5 @@
-//! Work that takes its time, beside the driver: a create, a start, a create's rollback, a removal, the end of what was
-//! left; and of the pod, what its end is made of.
+//! Work that takes its time, beside the driver: a create, a start, a create's rollback, poststop hooks, a removal, the end
+//! of what was left; and of the pod, what its end is made of.
 //!
 //! ```text
 //!  begin_create ─▶ task ─▶ Done::Made ─────▶ CREATED, or undo ─▶ task ─▶ Done::Undone ─▶ gone
@@ -26,7 +26,7 @@ use super::launch::Launched;
 use super::stop::exterminate;
 use super::{Command, Driver, Reply};
 use crate::error::{Error, Result};
-use crate::record::ContainerState;
+use crate::record::ContainerRecord;
 
 /// A task's outcome, with what answers its caller.
 pub(crate) enum Done {
@@ -38,6 +38,8 @@ pub(crate) enum Done {
     Ended(ContainerId, Left, Result<()>),
     /// StartContainer's launch.
     Launched(ContainerId, Reply<()>, Result<Launched>),
+    /// The poststop hooks have run.
+    Poststop(ContainerId),
     /// RemoveContainer's effects.
     Removed(ContainerId, Result<()>),
     /// A container that no monitor may have has ended.
@@ -74,6 +76,8 @@ pub(crate) struct Flight {
     then: Vec<Command>,
     /// Who waits for the removal that this is; `None`: it is none.
     pub(super) removal: Option<Vec<Reply<()>>>,
+    /// It is poststop hooks, which end by themselves.
+    hooks: bool,
 }
 
 /// All tasks of a driver.
@@ -94,9 +98,20 @@ impl Flights {
         self.of.is_empty()
     }
 
-    /// A container that something else than its removal is under way for.
+    /// Starts a container's poststop hooks.
+    pub(super) fn begin_hooks(&mut self, id: ContainerId, work: impl Future<Output = Result<()>> + Send + 'static) {
+        self.of.insert(id.clone(), Flight { hooks: true, ..Flight::default() });
+        self.beside(work, move |_: Result<()>| Done::Poststop(id));
+    }
+
+    /// Whether poststop hooks of a container are being run.
+    pub(super) fn has_hooks(&self) -> bool {
+        self.of.values().any(|flight| flight.hooks)
+    }
+
+    /// A container that something else than its hooks or removal is under way for.
     pub(super) fn unlike_removals(&self) -> Option<ContainerId> {
-        self.of.iter().find(|(_, flight)| flight.removal.is_none()).map(|(id, _)| id.clone())
+        self.of.iter().find(|(_, flight)| flight.removal.is_none() && !flight.hooks).map(|(id, _)| id.clone())
     }
 
     pub(super) fn get_mut(&mut self, id: &ContainerId) -> Option<&mut Flight> {
@@ -225,7 +240,7 @@ impl Driver {
                 self.failed(id, &Error::precondition("the daemon ended while the container was being started"))
             }
             Left::NeverStarted => {
-                let _ = self.edit(id, |c| c.state = ContainerState::Created);
+                let _ = self.edit(id, ContainerRecord::unlaunched);
                 self.save_or_warn();
                 self.stopped(id);
             }
@@ -250,6 +265,7 @@ impl Driver {
             Done::Undone(id, reply, error, undone) => self.undone(&id, reply, error, undone),
             Done::Ended(id, left, ended) => self.ended(&id, left, ended),
             Done::Launched(id, reply, launched) => self.launched(&id, reply, launched).await,
+            Done::Poststop(id) => self.poststop_ended(&id),
             Done::Removed(id, removed) => self.removed(&id, removed),
             Done::Unattended(id, ended) => self.watched(&id, ended),
             Done::Detached(detached) => self.detached(detached),

@@ -21,6 +21,7 @@ mod exit;
 mod flight;
 mod images;
 mod launch;
+mod poststop;
 mod remove;
 mod start;
 mod stop;

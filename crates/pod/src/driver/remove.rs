@@ -9,7 +9,7 @@ use cricket_process::{Pidfd, ProcessIdentity};
 
 use super::{Command, Driver, Reply};
 use crate::error::{Error, Result};
-use crate::record::{ContainerRecord, ContainerState, SandboxRecord};
+use crate::record::{ContainerRecord, ContainerState, Poststop, SandboxRecord};
 use crate::sandbox::{Failures, remove_dir, unmount};
 use crate::shared::{EventKind, Shared, blocking};
 
@@ -36,7 +36,12 @@ impl Driver {
             return;
         };
         if record.state != ContainerState::Removing {
-            let _ = self.edit(&id, |c| c.state = ContainerState::Removing);
+            let _ = self.edit(&id, |c| {
+                c.state = ContainerState::Removing;
+                if c.poststop == Poststop::Due {
+                    c.poststop = Poststop::Begun;
+                }
+            });
             self.save_or_warn();
         }
         point("remove.recorded");
@@ -105,6 +110,7 @@ pub(crate) async fn discard_container(
     failures.note(delete(shared, sandbox, record, &bundle).await);
     let (hierarchies, path) = (shared.hierarchies.clone(), record.cgroup.clone());
     failures.note(blocking("remove the container's cgroup", move || remove_cgroup(&hierarchies, &path)).await);
+    super::poststop::run(shared, sandbox, record).await;
     let rootfs = bundle.join("rootfs");
     // The layers are the container's until its root file system is forgotten.
     failures.note(super::images::unmount(shared, &bundle).await);

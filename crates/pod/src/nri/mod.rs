@@ -275,10 +275,6 @@ fn check(adjust: &ContainerAdjustment, handler: &dyn Handler) -> Result<()> {
             (rdt || rdt_class, "the built-in handler does not set RDT"),
             (linux.memory_policy.is_some(), "the built-in handler does not set memory policies"),
             (!linux.net_devices.is_empty(), "the built-in handler does not move network devices"),
-            (
-                adjust.hooks.as_ref().is_some_and(|h| !h.poststop.is_empty()),
-                "the built-in handler has no poststop hooks",
-            ),
         ]);
     }
     match refused.iter().find(|(asked, _)| *asked) {

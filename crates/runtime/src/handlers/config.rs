@@ -147,19 +147,7 @@ pub(super) fn build(config: &HandlerConfig, driver: CgroupDriver) -> Result<Arc<
             "runtime_path {:?} (runtime_type {kind:?}) is a containerd shim; shims are not supported yet",
             config.runtime_path
         ))),
-        "" | YOUKI_TYPE => {
-            let options = spec_options(config)?;
-            let hooks = options.base_spec.as_ref().and_then(|spec| spec.hooks().as_ref()?.poststop().as_ref());
-            if hooks.is_some_and(|hooks| !hooks.is_empty()) {
-                let reason = "the built-in handler runs no poststop hooks".to_owned();
-                return Err(HandlerError::BaseSpec {
-                    name: config.name.clone(),
-                    path: config.base_runtime_spec.clone().into(),
-                    reason,
-                });
-            }
-            Ok(Arc::new(Youki::new(config.clone(), options)))
-        }
+        "" | YOUKI_TYPE => Ok(Arc::new(Youki::new(config.clone(), spec_options(config)?))),
         RUNC_TYPE | OCI_TYPE => Ok(Arc::new(OciCli::new(config.clone(), spec_options(config)?))),
         kind => Err(is_shim(kind)),
     }

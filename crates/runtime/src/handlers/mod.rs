@@ -93,6 +93,12 @@ pub trait Handler: Send + Sync + fmt::Debug {
     /// The order that removes what the runtime keeps of a container that has ended; `None`: it keeps nothing.
     fn delete_config(&self, id: &str, bundle: &Path, state: &Path) -> Option<LaunchConfig>;
 
+    /// The order that runs the poststop hooks of a container that was launched and has ended; `None`: they are run by
+    /// themselves. OCI runtimes run theirs when they delete a container.
+    fn poststop_config(&self, id: &str, bundle: &Path, state: &Path) -> Option<LaunchConfig> {
+        self.delete_config(id, bundle, state)
+    }
+
     /// How commands are executed in its containers.
     fn exec_by(&self) -> ExecBy {
         ExecBy::Join

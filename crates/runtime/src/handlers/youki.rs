@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cricket_oci::SpecOptions;
-use cricket_wire::launch_config::{CgroupDirectory, LaunchCgroup, LaunchConfig, YoukiConfig};
+use cricket_wire::launch_config::{CgroupDirectory, LaunchCgroup, LaunchConfig, PoststopConfig, YoukiConfig};
 
 use super::{Features, Handler, HandlerConfig, LaunchInput, Unavailable};
 
@@ -66,6 +66,10 @@ impl Handler for Youki {
     /// The helper keeps nothing.
     fn delete_config(&self, _id: &str, _bundle: &Path, _state: &Path) -> Option<LaunchConfig> {
         None
+    }
+
+    fn poststop_config(&self, id: &str, bundle: &Path, _state: &Path) -> Option<LaunchConfig> {
+        Some(LaunchConfig::Poststop(Box::new(PoststopConfig { id: id.to_owned(), bundle: bundle.to_owned() })))
     }
 
     fn check(&self) -> Result<(), Unavailable> {

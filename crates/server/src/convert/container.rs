@@ -149,6 +149,7 @@ mod tests {
             volumes: Vec::new(),
             images: Vec::new(),
             make_dirs: Vec::new(),
+            poststop: Default::default(),
         }
     }
 
