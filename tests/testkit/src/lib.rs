@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cni;
+pub mod conformance;
 pub mod cri;
 pub mod critest;
 pub mod daemon;

@@ -4,6 +4,7 @@ mod clean;
 mod critest;
 mod daemon;
 mod images;
+mod judge;
 mod registry;
 
 use anyhow::Result;
@@ -32,6 +33,8 @@ enum Command {
     Clean(clean::Clean),
     /// Run critest and compare its failures with a list
     Critest(critest::Critest),
+    /// Say how a run of Kubernetes' end-to-end suite went, and compare its failures with a list
+    Judge(judge::Judge),
 }
 
 impl Cli {
@@ -39,10 +42,11 @@ impl Cli {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         match self.command {
             Command::Registry(command) => runtime.block_on(command.run()),
-            Command::Images(command) => command.run(),
+            Command::Images(command) => command.run(&runtime),
             Command::Daemon(command) => runtime.block_on(command.run()),
             Command::Clean(command) => command.run(),
             Command::Critest(command) => command.run(&runtime),
+            Command::Judge(command) => command.run(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod archive;
 mod build;
+mod conformance;
 mod index;
 mod large;
 mod layer;
@@ -16,6 +17,7 @@ mod tree;
 
 pub use archive::{write_docker_archive, write_oci_dir, write_oci_tar};
 pub use build::{Dialect, Image, ImageBuilder};
+pub use conformance::conformance;
 pub use index::{Index, Platform};
 pub use large::large;
 pub use layer::{Compression, Layer};

@@ -22,11 +22,11 @@ pub struct Named {
     pub image: Image,
 }
 
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const STAGING: &str = "k8s-staging-cri-tools";
 
 /// Prints what critest's spec about no_new_privs reads.
-const EFFECTIVE_UID: &str = r#"
+pub(super) const EFFECTIVE_UID: &str = r#"
 #include <stdio.h>
 #include <unistd.h>
 int main(void) { return printf("Effective uid: %d\n", (int)geteuid()) < 0; }
@@ -103,16 +103,26 @@ pub fn suite() -> Result<Vec<Named>> {
     let groups = Image::of([Layer::gzip(groups)?]).cmd(&["sh"]).user("1000");
     add(&format!("{STAGING}/test-image-predefined-group"), "latest", groups)?;
 
-    let pause = Layer::gzip(Tree::new().file("pause", 0o755, compile(PAUSE)?))?;
+    let layer = pause_layer()?;
     for tag in ["3.9", "3.10", "3.10.1", "3.10.2"] {
-        let image = Image::of([pause.clone()]).entrypoint(&["/pause"]).user("65535:65535");
-        add("pause", tag, image.set("Labels", json!({ "tag": tag })))?;
+        add("pause", tag, pause(&layer, tag))?;
     }
     Ok(images)
 }
 
+/// The layer of every `pause` image.
+pub(super) fn pause_layer() -> Result<Layer> {
+    Layer::gzip(Tree::new().file("pause", 0o755, compile(PAUSE)?))
+}
+
+/// A `pause` image that no other tag's is equal to.
+pub(super) fn pause(layer: &Layer, tag: &str) -> ImageBuilder {
+    let image = Image::of([layer.clone()]).entrypoint(&["/pause"]).user("65535:65535");
+    image.set("Labels", json!({ "tag": tag }))
+}
+
 /// A root file system around busybox, with these lines more in its passwd and group files.
-fn base_tree(users: &[&str], groups: &[&str]) -> Result<Tree> {
+pub(super) fn base_tree(users: &[&str], groups: &[&str]) -> Result<Tree> {
     let lines = |fixed: &[&str], more: &[&str]| [fixed, more].concat().join("\n") + "\n";
     let passwd = lines(
         &[
@@ -135,7 +145,7 @@ fn base_tree(users: &[&str], groups: &[&str]) -> Result<Tree> {
 }
 
 /// nginx on a port, in front.
-fn nginx(base: &Layer, port: u16) -> Result<ImageBuilder> {
+pub(super) fn nginx(base: &Layer, port: u16) -> Result<ImageBuilder> {
     let config = format!(
         "user root;\npid /var/run/nginx.pid;\nerror_log /dev/stderr;\nworker_processes 1;\n\
          events {{ worker_connections 64; }}\n\
@@ -152,7 +162,7 @@ fn nginx(base: &Layer, port: u16) -> Result<ImageBuilder> {
 
 /// busybox's web server under the name that the suite expects, and with the
 /// line on standard error that its log specs wait for.
-fn httpd(base: &Layer) -> Result<ImageBuilder> {
+pub(super) fn httpd(base: &Layer) -> Result<ImageBuilder> {
     let script = "#!/bin/sh\necho httpd started >&2\nexec httpd -f -vv -h /www -p 80\n";
     let tree = Tree::new().dirs(["usr", "usr/local", "usr/local/bin"]).file("usr/local/bin/start", 0o755, script);
     Ok(Image::of([base.clone(), Layer::gzip(tree)?]).cmd(&["/usr/local/bin/start"]))
