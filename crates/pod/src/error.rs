@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use cricket_model::{ErrorKind, Kinded};
+use cricket_runtime::monitor::MonitorError;
 
 /// Why an operation on a pod or container failed. Cheap to clone: every caller that joined a create gets the same one.
 #[derive(Debug, Clone)]
@@ -48,6 +49,15 @@ impl Error {
     /// Something that the host or cricket itself got wrong.
     pub fn internal(what: impl Display, cause: &dyn std::error::Error) -> Self {
         Self::caused(ErrorKind::Internal, what, cause)
+    }
+
+    /// A request that the pod's monitor did not answer. `Unavailable` when there is none at this moment: asking again helps.
+    pub(crate) fn monitor(cause: &MonitorError) -> Self {
+        let kind = match cause {
+            MonitorError::Lost | MonitorError::NotRunning => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        };
+        Self::caused(kind, "ask the monitor", cause)
     }
 
     /// The request is malformed.

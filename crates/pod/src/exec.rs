@@ -86,7 +86,7 @@ async fn collect(
     stderr: OwnedFd,
     limit: Option<Duration>,
 ) -> Result<ExecOutput> {
-    let ended = async { monitor.exec(request).await.map_err(|e| Error::internal("ask the monitor", &e)) };
+    let ended = async { monitor.exec(request).await.map_err(|e| Error::monitor(&e)) };
     let (exit, stdout, stderr): (ExecExit, _, _) =
         crate::pipe::collect(ended, [stdout, stderr], MAX_OUTPUT, DRAIN).await?;
     if exit.timed_out {

@@ -141,7 +141,7 @@ async fn start(monitor: MonitorClient, mut request: ExecRequest, leaf: Leaf) -> 
     request.started = Some(tell);
     let (send, receive) = watch::channel(None);
     let task = tokio::spawn(async move {
-        let ended = monitor.exec(request).await.map_err(|e| Error::internal("ask the monitor", &e));
+        let ended = monitor.exec(request).await.map_err(|e| Error::monitor(&e));
         if ended.is_ok() {
             // What the command left in the background lives on, as after any shell, and ends with the container.
             leaf.leave();

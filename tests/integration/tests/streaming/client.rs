@@ -185,6 +185,17 @@ impl Session {
         found.with_context(|| format!("want {what:?}, have {:?}", self.channels))
     }
 
+    /// Whether a message is there, or comes within a tenth of a second.
+    pub(crate) async fn hears(&mut self) -> Result<bool> {
+        match tokio::time::timeout(Duration::from_millis(100), self.reader.readable()).await {
+            Ok(ready) => {
+                ready?;
+                self.take().await
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
     /// What a channel has brought so far.
     pub(crate) fn text(&self, channel: u8) -> String {
         String::from_utf8_lossy(self.bytes(channel)).into_owned()
