@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use cricket_testkit::{host, leaks};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,17 @@ done
 shift 2
 exec "$@"
 "#;
+
+/// What a kubelet is told besides what every one of them is.
+#[derive(Clone, Debug, Default)]
+pub struct KubeletOptions {
+    /// The cluster whose node it is; none: it has static pods only.
+    pub kubeconfig: Option<PathBuf>,
+    /// Labels of the node, as `KEY=VALUE`.
+    pub labels: Vec<String>,
+    /// Settings of its configuration, in place of those that are there.
+    pub config: Map<String, Value>,
+}
 
 /// Files and directories of one kubelet.
 pub(crate) struct Layout {
@@ -80,8 +91,14 @@ impl Layout {
     }
 
     /// Writes the configuration for a kubelet on this address and runtime.
-    pub(crate) fn configure(&self, address: Ipv4Addr, [port, read_only]: [u16; 2], socket: &Path) -> Result<()> {
-        let config = json!({
+    pub(crate) fn configure(
+        &self,
+        address: Ipv4Addr,
+        [port, read_only]: [u16; 2],
+        socket: &Path,
+        options: &KubeletOptions,
+    ) -> Result<()> {
+        let mut config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "containerRuntimeEndpoint": format!("unix://{}", socket.display()),
@@ -105,20 +122,27 @@ impl Layout {
             "evictionHard": { "memory.available": "1Mi" },
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
-            // Tests wait for these.
+            // Tests wait for this.
             "fileCheckFrequency": "1s",
-            "syncFrequency": "1s",
-            "crashLoopBackOff": { "maxContainerRestartPeriod": "1s" },
             "serializeImagePulls": false,
+            "registryPullQPS": 0,
             // Events are logged from this verbosity on.
             "logging": { "format": "json", "verbosity": 3 },
         });
+        if options.kubeconfig.is_none() {
+            // Alone, without anybody's watches: what tests wait for comes with these.
+            config["syncFrequency"] = json!("1s");
+            config["crashLoopBackOff"] = json!({ "maxContainerRestartPeriod": "1s" });
+        }
+        for (key, value) in &options.config {
+            config[key] = value.clone();
+        }
         let path = self.config();
         fs::write(&path, serde_json::to_vec_pretty(&config)?).with_context(|| path.display().to_string())
     }
 
     /// The command that becomes the kubelet of this node.
-    pub(crate) fn command(&self, node: &str, address: Ipv4Addr) -> Result<Command> {
+    pub(crate) fn command(&self, node: &str, address: Ipv4Addr, options: &KubeletOptions) -> Result<Command> {
         let mut command = host::bound("unshare");
         command.args(["--mount", "--propagation", "unchanged", "--", "sh", "-c", WRAPPER, "sh"]);
         command.arg(self.home.join("plugins")).arg(self.home.join("links"));
@@ -128,6 +152,12 @@ impl Layout {
         command.arg("--cert-dir").arg(self.home.join("pki"));
         command.arg(format!("--hostname-override={node}"));
         command.arg(format!("--node-ip={address}"));
+        if let Some(path) = &options.kubeconfig {
+            command.arg("--kubeconfig").arg(path);
+        }
+        if !options.labels.is_empty() {
+            command.arg(format!("--node-labels={}", options.labels.join(",")));
+        }
         Ok(command)
     }
 

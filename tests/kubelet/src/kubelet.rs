@@ -1,6 +1,6 @@
 //! The kubelet: its process, its static pods and what it says of them.
 
-use crate::config::Layout;
+use crate::config::{KubeletOptions, Layout};
 use crate::{Event, Pod, events};
 use anyhow::{Context, Result, bail};
 use cricket_testkit::daemon::Daemon;
@@ -18,6 +18,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub struct Kubelet {
     child: Option<Child>,
     layout: Layout,
+    options: KubeletOptions,
     node: String,
     address: Ipv4Addr,
     url: String,
@@ -26,14 +27,15 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// Starts a kubelet and waits until it answers.
-    pub async fn start(daemon: &Daemon) -> Result<Self> {
+    pub async fn start(daemon: &Daemon, options: &KubeletOptions) -> Result<Self> {
         let layout = Layout::new(daemon.home(), daemon.mark())?;
         let address = daemon.network().node_address().context("an address for the node")?;
         let [port, read_only] = free_ports(address)?;
-        layout.configure(address, [port, read_only], &daemon.socket())?;
+        layout.configure(address, [port, read_only], &daemon.socket(), options)?;
         let mut kubelet = Self {
             child: None,
             layout,
+            options: options.clone(),
             node: format!("node-{}", daemon.mark()),
             url: format!("http://{address}:{read_only}"),
             address,
@@ -49,7 +51,7 @@ impl Kubelet {
             bail!("kubelet {} runs already", child.id());
         }
         let log = OpenOptions::new().create(true).append(true).open(self.layout.log())?;
-        let mut command = self.layout.command(&self.node, self.address)?;
+        let mut command = self.layout.command(&self.node, self.address, &self.options)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(host::spawn(command)?);
         let began = Instant::now();
@@ -232,7 +234,7 @@ impl Kubelet {
 }
 
 /// Two ports of the address that are free now.
-fn free_ports(address: Ipv4Addr) -> Result<[u16; 2]> {
+pub(crate) fn free_ports(address: Ipv4Addr) -> Result<[u16; 2]> {
     let listeners = [TcpListener::bind((address, 0))?, TcpListener::bind((address, 0))?];
     Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
 }

@@ -1,5 +1,5 @@
-//! A node of one's own with a real kubelet in standalone mode: registry,
-//! network, runtime and kubelet, for static pods.
+//! A node of one's own with a real kubelet: registry, network, runtime and
+//! kubelet, for static pods. [`cluster`] makes it a node of a cluster.
 //!
 //! ```text
 //! test ──manifest file──▶ kubelet ──CRI──▶ cricket ──▶ pod
@@ -14,12 +14,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 mod config;
 mod events;
+pub mod handlers;
 mod kubelet;
 mod node;
 mod status;
 
+pub use config::KubeletOptions;
 pub use events::Event;
 pub use kubelet::Kubelet;
 pub use node::{IMAGE, Node, Options, peer};

@@ -3,11 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod next;
+
 use anyhow::{Context, Result};
 use clap::Parser;
+use cricket_kubelet_tests::cluster::Cluster;
 use cricket_kubelet_tests::{Node, Options};
 use cricket_testkit::daemon::Program;
-use cricket_testkit::host;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A pod with the parts that a kubelet makes use of.
 const EXAMPLE: &str = include_str!("example.yaml");
 
-/// Registry, network, runtime and a kubelet for static pods, until interrupted
+/// Registry, network, runtime and a kubelet, for static pods or in a cluster, until interrupted
 #[derive(Parser)]
 #[command(name = "cricket-node", version)]
 struct Cli {
@@ -26,35 +28,81 @@ struct Cli {
     /// Run containerd with runc instead of cricket
     #[arg(long)]
     peer: bool,
+    /// Make it the node of a cluster of its own, with a RuntimeClass for each handler
+    #[arg(long)]
+    cluster: bool,
+    /// The handler of pods that name none, such as runc
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "peer")]
+    default_handler: String,
+}
+
+impl Cli {
+    fn options(&self) -> Options {
+        Options {
+            program: if self.peer { Program::Containerd } else { Program::Cricket },
+            all_images: true,
+            all_handlers: self.cluster || !self.default_handler.is_empty(),
+            default_handler: self.default_handler.clone(),
+            ..Options::default()
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Cli { dir, peer } = Cli::parse();
+    let cli = Cli::parse();
     // Before anything is started: an interrupt from now on is one that cleans up.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut again = signal(SignalKind::hangup())?;
-    let program = if peer { Program::Containerd } else { Program::Cricket };
-    let mut node = tokio::select! {
-        node = Node::with(Options { program, all_images: true }) => node?,
+    let mut running = tokio::select! {
+        running = Running::start(&cli) => running?,
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
-    let links = Links::make(&dir, &node)?;
+    let links = Links::make(&cli.dir, &running)?;
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             _ = again.recv() => {
-                node.daemon.kill_and_launch()?;
+                running.node_mut()?.daemon.kill_and_launch()?;
                 println!("the runtime was killed and started again");
             }
         }
     }
-    node.kubelet.delete_all()?;
-    drop(node);
+    running.node()?.kubelet.delete_all()?;
+    drop(running);
     drop(links);
     Ok(())
+}
+
+/// What is running.
+enum Running {
+    Alone(Box<Node>),
+    Cluster(Box<Cluster>),
+}
+
+impl Running {
+    async fn start(cli: &Cli) -> Result<Self> {
+        Ok(match cli.cluster {
+            false => Self::Alone(Box::new(Node::with(cli.options()).await?)),
+            true => Self::Cluster(Box::new(Cluster::with(cli.options()).await?)),
+        })
+    }
+
+    fn node(&self) -> Result<&Node> {
+        match self {
+            Self::Alone(node) => Ok(node),
+            Self::Cluster(cluster) => cluster.nodes().first().context("a cluster without a node"),
+        }
+    }
+
+    fn node_mut(&mut self) -> Result<&mut Node> {
+        match self {
+            Self::Alone(node) => Ok(node),
+            Self::Cluster(cluster) => cluster.node(0),
+        }
+    }
 }
 
 /// The directory through which a person finds what has unique names.
@@ -62,7 +110,8 @@ struct Links(PathBuf);
 
 impl Links {
     /// It appears with its whole content.
-    fn make(dir: &Path, node: &Node) -> Result<Self> {
+    fn make(dir: &Path, running: &Running) -> Result<Self> {
+        let node = running.node()?;
         let new = dir.with_extension("new");
         // One that a killed node has left.
         for old in [dir, &new] {
@@ -77,12 +126,19 @@ impl Links {
         symlink(node.daemon.log_path(), new.join("runtime.log"))?;
         symlink(node.daemon.config(), new.join("config.toml"))?;
         symlink(node.daemon.socket(), new.join("runtime.sock"))?;
+        fs::write(new.join("registry"), format!("{}\n", node.registry.url()))?;
         fs::write(new.join("example.yaml"), EXAMPLE)?;
         let socket = node.daemon.socket();
         let crictl =
             format!("runtime-endpoint: unix://{0}\nimage-endpoint: unix://{0}\ntimeout: 30\n", socket.display());
         fs::write(new.join("crictl.yaml"), crictl)?;
-        fs::write(new.join("next"), next(dir, node)?)?;
+        let mut text = next::pods(dir, node);
+        if let Running::Cluster(cluster) = running {
+            symlink(cluster.kubeconfig(), new.join("kubeconfig"))?;
+            symlink(cluster.logs(), new.join("control-plane"))?;
+            text = next::cluster(dir, node)?;
+        }
+        fs::write(new.join("next"), next::text(dir, node, &text)?)?;
         fs::rename(&new, dir).with_context(|| dir.display().to_string())?;
         Ok(Self(dir.to_owned()))
     }
@@ -94,36 +150,4 @@ impl Drop for Links {
             eprintln!("{}: {error}", self.0.display());
         }
     }
-}
-
-/// What a person may type next.
-fn next(dir: &Path, node: &Node) -> Result<String> {
-    let dir = dir.display();
-    let crictl = format!("{} -c {dir}/crictl.yaml", host::tool_dir("cri")?.join("crictl").display());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/node").canonicalize()?;
-    let script = script.display();
-    let (pods, kubelet, socket) = (node.daemon.network().subnet(), node.kubelet.url(), node.daemon.socket());
-    Ok(format!(
-        "The node is up: runtime at {}, kubelet at {kubelet}, pods in {pods}.\n\
-         Images of registry.k8s.io and docker.io come from {}.\n\n\
-         A pod, by a static manifest:\n  \
-           cp {dir}/example.yaml {dir}/manifests/\n  \
-           curl -s {kubelet}/pods | jq '.items[].status'\n  \
-           tail {dir}/pod-logs/*/*/*.log\n  \
-           rm {dir}/manifests/example.yaml\n\n\
-         What the runtime says:\n  \
-           alias crictl='{crictl}'\n  \
-           crictl info; crictl images; crictl pods; crictl ps -a; crictl stats\n  \
-           crictl exec -s $(crictl ps -q --name main) hostname\n\n\
-         Logs and configuration:\n  \
-           tail -f {dir}/runtime.log\n  \
-           jq -c 'select(.msg == \"Event occurred\") | [.reason, .message]' {dir}/kubelet.log\n  \
-           less {dir}/config.toml\n\n\
-         Kill the runtime and start it again, pods run on:\n  \
-           {script} restart\n\
-         Remove everything:\n  \
-           {script} down\n",
-        socket.display(),
-        node.registry.url(),
-    ))
 }

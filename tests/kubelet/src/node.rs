@@ -1,6 +1,6 @@
 //! The whole node.
 
-use crate::Kubelet;
+use crate::{Kubelet, KubeletOptions, handlers};
 use anyhow::{Result, bail};
 use cricket_testkit::cri::Cri;
 use cricket_testkit::daemon::{self, Daemon, Program};
@@ -19,6 +19,23 @@ pub struct Options {
     pub program: Program,
     /// Serve every image of the suites, not only [`IMAGE`].
     pub all_images: bool,
+    /// Configure every one of the [`handlers`], not only the built-in one.
+    pub all_handlers: bool,
+    /// The handler of pods that name none; empty: the built-in one.
+    pub default_handler: String,
+    /// The kubelet.
+    pub kubelet: KubeletOptions,
+}
+
+impl Options {
+    /// The names of the handlers that there will be.
+    pub fn handlers(&self) -> Vec<&'static str> {
+        match self.program {
+            Program::Containerd => vec!["runc"],
+            _ if self.all_handlers => handlers::names(),
+            _ => vec![handlers::BUILT_IN],
+        }
+    }
 }
 
 /// Registry, network, runtime and kubelet.
@@ -46,13 +63,40 @@ impl Node {
 
     /// A node.
     pub async fn with(options: Options) -> Result<Self> {
+        let (registry, daemon) = Self::parts(&options)?;
+        Self::fill(&registry, &options).await?;
+        Self::of(registry, daemon, &options.kubelet).await
+    }
+
+    /// An empty registry and a runtime that pulls from it.
+    pub(crate) fn parts(options: &Options) -> Result<(Registry, Daemon)> {
         let registry = Registry::start()?;
+        let mut daemon = daemon::Options {
+            program: options.program.clone(),
+            registry: Some(registry.url().to_owned()),
+            ..Default::default()
+        };
+        if options.program != Program::Containerd {
+            if options.all_handlers {
+                daemon.tables = handlers::tables()?;
+            }
+            if !options.default_handler.is_empty() {
+                daemon.own_keys = format!("default_handler = {:?}\n", options.default_handler);
+            }
+        }
+        Ok((registry, Daemon::with(daemon)?))
+    }
+
+    /// Gives the registry its images.
+    pub(crate) async fn fill(registry: &Registry, options: &Options) -> Result<()> {
         let mut images = image::suite()?;
         images.retain(|named| options.all_images || matches!(named.repository.as_str(), "library/busybox" | "pause"));
-        registry.fill(&images).await?;
-        let url = Some(registry.url().to_owned());
-        let daemon = Daemon::with(daemon::Options { program: options.program, registry: url, ..Default::default() })?;
-        let kubelet = Kubelet::start(&daemon).await?;
+        registry.fill(&images).await
+    }
+
+    /// A node of its parts.
+    pub(crate) async fn of(registry: Registry, daemon: Daemon, options: &KubeletOptions) -> Result<Self> {
+        let kubelet = Kubelet::start(&daemon, options).await?;
         Ok(Self { kubelet, daemon, registry, report: false })
     }
 
@@ -70,6 +114,14 @@ impl Node {
     /// something on the machine.
     pub async fn finish(mut self) -> Result<()> {
         self.kubelet.delete_all()?;
+        self.clean(&[]).await?;
+        self.report = false;
+        self.kubelet.kill()
+    }
+
+    /// Waits until the kubelet has stopped every pod, removes them, and fails
+    /// when any of them has left something, processes to spare apart.
+    pub(crate) async fn clean(&self, spare: &[u32]) -> Result<()> {
         let began = Instant::now();
         // Stopped by the kubelet, whose own garbage collection would remove them a minute later.
         while !self.stopped().await? {
@@ -80,7 +132,7 @@ impl Node {
         }
         self.cri().await?.remove_all_pods().await?;
         // containerd keeps directories of its state for itself.
-        while let left = self.left()?
+        while let left = self.left(spare)?
             && !left.is_empty()
         {
             if began.elapsed() > Duration::from_secs(60) {
@@ -88,8 +140,7 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.report = false;
-        self.kubelet.kill()
+        Ok(())
     }
 
     async fn stopped(&self) -> Result<bool> {
@@ -102,12 +153,13 @@ impl Node {
             && containers.iter().all(|container| container.state() == ContainerState::ContainerExited))
     }
 
-    fn left(&self) -> Result<Vec<String>> {
+    fn left(&self, spare: &[u32]) -> Result<Vec<String>> {
         let mut left = self.kubelet.leaks()?;
-        let runtime = self.daemon.leaks()?;
-        left.extend(
-            runtime.into_iter().filter(|leak| !(self.kubelet.owns(leak) || peer() && leak.starts_with("state"))),
-        );
+        let spared = |leak: &String| {
+            let process = spare.iter().any(|pid| leak.starts_with(&format!("process {pid} ")));
+            process || self.kubelet.owns(leak) || peer() && leak.starts_with("state")
+        };
+        left.extend(self.daemon.leaks()?.into_iter().filter(|leak| !spared(leak)));
         Ok(left)
     }
 }

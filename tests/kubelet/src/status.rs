@@ -64,8 +64,8 @@ impl Pod {
         self.containers.get(name).with_context(|| format!("no container {name} in {self:#?}"))
     }
 
-    /// Reads an item of a pod list.
-    pub(crate) fn read(item: &Value, node: &str) -> Self {
+    /// Reads a pod object; of a static pod's name the node's is left out.
+    pub fn read(item: &Value, node: &str) -> Self {
         let (metadata, status) = (&item["metadata"], &item["status"]);
         let name = text(&metadata["name"]);
         let lists = ["initContainerStatuses", "containerStatuses"];
