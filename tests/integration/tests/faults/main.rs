@@ -7,6 +7,7 @@ mod creates;
 mod disks;
 mod hung;
 mod monitors;
+mod poststop;
 mod pulls;
 mod reboot;
 mod removals;

@@ -11,7 +11,7 @@ use cricket_testkit::host;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::{Scene, idle};
+use crate::support::{Scene, idle, until};
 use crate::userns;
 
 /// Directories of specifications, removed at the end.
@@ -60,7 +60,7 @@ impl Directories {
                 { "path": "/dev/narrow", "hostPath": "/dev/kmsg", "permissions": "w", "fileMode": 0o666 },
             ],
             "mounts": [{ "hostPath": self.path("given"), "containerPath": "/given", "options": ["ro", "nosuid", "bind"] }],
-            "hooks": [hook("createRuntime"), hook("poststart")],
+            "hooks": [hook("createRuntime"), hook("poststart"), hook("poststop")],
             "additionalGids": [4321],
         });
         self.write("static/card.json", "vendor.com/card", "one", &edits)
@@ -117,6 +117,9 @@ async fn cdi_devices_by_field_and_by_annotation() -> Result<()> {
     assert_eq!(scene.sh(&both, SEEN).await?, WANT);
     let seen = scene.sh(&both, "echo $NET $KIND; stat -c '%a %F %t:%T' /dev/net0; echo > /dev/net0 && echo ok").await?;
     assert_eq!(seen, "zero vendor.com/net\n640 character special file 1:3\nok", "the later kind's variable counts");
+    ensure!(!directories.path("poststop").exists(), "the poststop hook ran early");
+    scene.cri.stop(&main, 10).await?;
+    until("the poststop hook", || async { Ok(directories.path("poststop").exists()) }).await?;
     end(scene).await
 }
 
@@ -142,10 +145,10 @@ async fn a_cdi_device_that_is_not_there_fails_the_create_until_it_is() -> Result
     ensure!(error.message().contains(&both), "{error}");
     std::fs::remove_file(directories.path("static/copy.json"))?;
     // What the built-in runtime does not do is refused, and what is no name.
-    let hook = json!({ "hooks": [{ "hookName": "poststop", "path": "/bin/true" }] });
-    directories.write("dynamic/stop.json", "vendor.com/stop", "one", &hook)?;
-    let error = refused(&scene, &asking("main", &["vendor.com/stop=one"])).await?;
-    ensure!(error.code() == Code::Unimplemented && error.message().contains("poststop"), "{error}");
+    let rdt = json!({ "intelRdt": { "closID": "gold" } });
+    directories.write("dynamic/rdt.json", "vendor.com/rdt", "one", &rdt)?;
+    let error = refused(&scene, &asking("main", &["vendor.com/rdt=one"])).await?;
+    ensure!(error.code() == Code::Unimplemented && error.message().contains("intelRdt"), "{error}");
     let error = refused(&scene, &asking("main", &["/dev/null"])).await?;
     ensure!(error.code() == Code::InvalidArgument && error.message().contains("cdi_devices"), "{error}");
     ensure!(scene.cri.containers().await?.is_empty(), "a container is left");

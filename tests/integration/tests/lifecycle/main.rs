@@ -19,6 +19,7 @@ mod network;
 mod nri;
 mod operator;
 mod plugins;
+mod poststop;
 mod resources;
 mod security;
 mod selinux;
