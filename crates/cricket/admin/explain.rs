@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cricket_image::ImageStore;
-use cricket_pod::{ContainerRecord, ContainerState, PodView, Pods, SandboxState};
+use cricket_pod::{ContainerRecord, ContainerState, PodView, Pods, SandboxState, Step, Timeline};
 use serde_json::{Map, Value, json};
 
 use crate::doctor;
@@ -56,6 +56,7 @@ pub(super) async fn explain(pods: &Pods, prefix: &str) -> Result<Value, String> 
         "netns": sandbox.netns,
         "network": sandbox.network.as_ref().map(|n| json!({ "ips": n.ips, "interfaces": n.interfaces })),
         "mounts": mounts_of(sandbox.id.as_str()),
+        "timeline": timeline(&sandbox.timeline),
     });
     Ok(match container {
         Some(container) => {
@@ -115,8 +116,18 @@ fn about(container: &ContainerRecord, images: &ImageStore) -> Map<String, Value>
             "diff_ids": image.as_ref().map(|i| i.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>()),
         },
         "volumes": container.volumes,
+        "timeline": timeline(&container.timeline),
     });
     if let Value::Object(about) = about { about } else { Map::new() }
+}
+
+/// What was done, when, and for how many milliseconds.
+fn timeline(timeline: &Timeline) -> Value {
+    let step = |step: &Step| {
+        let ms = (step.took > 0).then(|| f64::from(step.took) / 1e3);
+        json!({ "at": time(step.at), "what": step.what, "ms": ms })
+    };
+    timeline.steps().iter().map(step).collect()
 }
 
 /// RFC 3339; nothing where it never was.
@@ -138,6 +149,10 @@ fn write(out: &mut String, value: &Value, depth: usize) {
         Value::Object(fields) => {
             for (key, value) in fields.iter().filter(|(_, v)| !is_empty(v)) {
                 match value {
+                    Value::Array(steps) if key == "timeline" => {
+                        *out += &format!("{indent}{key}:\n");
+                        steps.iter().for_each(|step| *out += &format!("{indent}  {}\n", line(step)));
+                    }
                     Value::Object(_) | Value::Array(_) => {
                         *out += &format!("{indent}{key}:\n");
                         write(out, value, depth + 1);
@@ -159,6 +174,12 @@ fn write(out: &mut String, value: &Value, depth: usize) {
         }
         value => *out += &format!("{indent}{}\n", plain(value)),
     }
+}
+
+/// A step of a timeline: when, how long, what.
+fn line(step: &Value) -> String {
+    let took = step["ms"].as_f64().map(|ms| format!("{ms:.1} ms")).unwrap_or_default();
+    format!("{:<24} {took:>12}  {}", plain(&step["at"]), plain(&step["what"]))
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -198,6 +219,16 @@ mod tests {
             "a": { "b": "x\ny", "none": null, "list": ["1", { "c": 2 }] }, "empty": {}, "no": false, "zero": 0,
         });
         assert_eq!(page(&document), "a:\n  b: x y\n  list:\n    - 1\n    -\n      c: 2\nzero: 0\n");
+    }
+
+    #[test]
+    fn a_timeline_is_a_table() {
+        let steps = json!([
+            { "at": "2023-11-14T22:13:20.123Z", "what": "make\nit", "ms": 1.25 },
+            { "at": "2023-11-14T22:13:21.000Z", "what": "killed", "ms": null },
+        ]);
+        let want = "timeline:\n  2023-11-14T22:13:20.123Z       1.2 ms  make it\n  2023-11-14T22:13:21.000Z               killed\n";
+        assert_eq!(page(&json!({ "timeline": steps })), want);
     }
 
     #[test]

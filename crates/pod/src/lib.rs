@@ -41,6 +41,7 @@ mod stage;
 mod stats;
 mod stream;
 mod sweep;
+mod timeline;
 mod view;
 
 pub use cgroups::Cgroups;
@@ -61,6 +62,7 @@ pub use shared::{Event, EventKind, PodsConfig, Shared, now};
 pub use stage::WaitedFor;
 pub use stats::Readers;
 pub use stream::{AttachSession, Attachment, Closed, ExecProcess, ExecSession, Exit, Input, Output, Stdio, Terminal};
+pub use timeline::{Step, Timeline};
 pub use view::{Live, PodView, id_matches};
 
 /// PID of a pod's monitor.

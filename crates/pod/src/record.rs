@@ -12,6 +12,8 @@ use cricket_cri_api::v1;
 use cricket_model::{ContainerId, SandboxId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::timeline::Timeline;
+
 /// A CRI message kept in its protobuf form, so that fields of newer kubelets survive.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stored<T>(pub T);
@@ -72,6 +74,9 @@ pub struct SandboxRecord {
     /// are the configuration's.
     #[serde(default)]
     pub updated: Option<PodResources>,
+    /// What was done to it.
+    #[serde(default, skip_serializing_if = "Timeline::is_empty")]
+    pub timeline: Timeline,
 }
 
 /// What a pod as a whole is to have; the kubelet sizes its cgroup.
@@ -175,6 +180,9 @@ pub struct ContainerRecord {
     pub created_at: i64,
     /// Its state.
     pub state: ContainerState,
+    /// What was done to it.
+    #[serde(default, skip_serializing_if = "Timeline::is_empty")]
+    pub timeline: Timeline,
     /// Absolute cgroup path, without the hierarchy's mount point.
     pub cgroup: String,
     /// Absolute path of its log; empty for none.
@@ -278,6 +286,7 @@ pub(crate) mod tests {
             selinux: None,
             state: SandboxState::Ready,
             updated: None,
+            timeline: Timeline::default(),
         }
     }
 
@@ -289,6 +298,7 @@ pub(crate) mod tests {
             image: ImageFacts::default(),
             created_at: 1,
             state: ContainerState::Created,
+            timeline: Timeline::default(),
             cgroup: String::new(),
             log_path: String::new(),
             stop_signal: 15,

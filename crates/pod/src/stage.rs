@@ -4,11 +4,15 @@
 //! the work ──enter──▶ Stage ◀── a Wait for it, cut off ──▶ WaitedFor ──▶ the RPC's answer
 //! ```
 //!
-//! Both are tied to their tasks: nobody has to hand them down.
+//! Both are tied to their tasks: nobody has to hand them down. What is left becomes a step of the [`crate::timeline`].
 
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use crate::shared::now;
+use crate::timeline::Step;
 
 tokio::task_local! {
     static AT: Stage;
@@ -17,10 +21,18 @@ tokio::task_local! {
 
 /// Where a piece of work is: what has been entered and not left, the innermost last.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stage(Arc<Mutex<Entries>>);
+pub(crate) struct Stage(Arc<Mutex<At>>);
 
-/// Each with a key of its own.
-type Entries = Vec<(u64, Cow<'static, str>)>;
+#[derive(Debug, Default)]
+struct At {
+    /// Each with a key of its own.
+    entered: Vec<(u64, Cow<'static, str>)>,
+    /// What has been left.
+    left: Vec<Step>,
+}
+
+/// Most steps that are kept of one piece of work: a container may have any number of volumes.
+const MOST_LEFT: usize = 32;
 
 impl Stage {
     /// Work whose stages these are.
@@ -33,7 +45,12 @@ impl Stage {
         Waiting(Some(self.clone()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    /// What has been left so far, for a timeline; whoever asks next gets what is left from here on.
+    pub(crate) fn taken(&self) -> Vec<Step> {
+        std::mem::take(&mut self.lock().left)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, At> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,20 +60,38 @@ pub(crate) fn enter(what: impl Into<Cow<'static, str>>) -> Entered {
     // Nobody waits for other work.
     let Ok(stage) = AT.try_with(Stage::clone) else { return Entered(None) };
     let mut at = stage.lock();
-    let key = at.last().map_or(0, |(key, _)| key + 1);
-    at.push((key, what.into()));
+    let key = at.entered.last().map_or(0, |(key, _)| key + 1);
+    at.entered.push((key, what.into()));
     drop(at);
-    Entered(Some((stage, key)))
+    Entered(Some(Inside { stage, key, at: now(), since: Instant::now() }))
+}
+
+/// What the work of this task has left so far, for a timeline.
+pub(crate) fn taken() -> Vec<Step> {
+    AT.try_with(Stage::taken).unwrap_or_default()
 }
 
 /// See [`enter`].
 #[must_use]
-pub(crate) struct Entered(Option<(Stage, u64)>);
+pub(crate) struct Entered(Option<Inside>);
+
+struct Inside {
+    stage: Stage,
+    key: u64,
+    /// Nanoseconds since 1970.
+    at: i64,
+    since: Instant,
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if let Some((stage, key)) = &self.0 {
-            stage.lock().retain(|(other, _)| other != key);
+        let Some(Inside { stage, key, at, since }) = &self.0 else { return };
+        let took = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let mut now_at = stage.lock();
+        let Some(index) = now_at.entered.iter().position(|(other, _)| other == key) else { return };
+        let (_, what) = now_at.entered.remove(index);
+        if now_at.left.len() < MOST_LEFT {
+            now_at.left.push(Step { what, at: *at, took });
         }
     }
 }
@@ -82,7 +117,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let at = self.0.as_ref().and_then(|stage| stage.lock().last().map(|(_, what)| what.to_string()));
+        let at = self.0.as_ref().and_then(|stage| stage.lock().entered.last().map(|(_, what)| what.to_string()));
         if let Some(at) = at {
             // The first counts; nobody asks where there is no deadline.
             let _ = CUT_OFF.try_with(|waited| waited.0.set(at));
@@ -149,5 +184,8 @@ mod tests {
         let waited = WaitedFor::default();
         waited.scope(async { stage.waiting().done() }).await;
         assert_eq!(waited.stage(), None);
+        let steps: Vec<_> = stage.taken().into_iter().map(|step| step.what).collect();
+        assert_eq!(steps, ["left", "inner", "outer"]);
+        assert_eq!(stage.taken(), Vec::new());
     }
 }

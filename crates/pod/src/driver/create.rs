@@ -19,6 +19,7 @@ use crate::record::{ContainerRecord, ContainerState, ImageFacts, Poststop, Store
 use crate::sandbox::sandbox_files;
 use crate::shared::{EventKind, Shared, blocking, now};
 use crate::stage::{self, Stage};
+use crate::timeline::Timeline;
 
 /// What a container is asked to stop with when nobody says otherwise.
 const SIGTERM: i32 = 15;
@@ -52,7 +53,7 @@ impl Driver {
                     let id = id.clone();
                     move |made| Done::Made(id, reply, made)
                 };
-                self.flights.begin(id, None, stage.scope(make(image, input)), done);
+                self.flights.begin(id, None, stage, make(image, input), done);
             }
             Err(e) => {
                 if self.position(&id).is_ok() {
@@ -78,7 +79,7 @@ impl Driver {
         let sandbox_record = &self.record.sandbox;
         let selinux = self.shared.selinux.of_container(&sandbox_record.id, sandbox_record.selinux.as_ref(), &config)?;
         let parent = self.shared.cgroups.parent(&self.record.sandbox.config.0);
-        let defaults = image_defaults(&image);
+        let defaults = images::defaults(&image);
         let volumes = self.volumes(id, &config, &defaults)?;
         let images = images::wanted(&self.shared.images, &config)?;
         let facts = image_facts(&config, &image);
@@ -89,6 +90,7 @@ impl Driver {
             image: facts,
             created_at: now(),
             state: ContainerState::Creating,
+            timeline: Timeline::default(),
             cgroup: cgroup.clone(),
             log_path: log_path(&sandbox, &config),
             stop_signal: SIGTERM,
@@ -162,8 +164,10 @@ impl Driver {
 
     /// The create's effects are there, or it failed.
     pub(super) fn made(&mut self, id: ContainerId, reply: Reply<ContainerId>, made: Result<Made>) {
+        let steps = self.flights.get_mut(&id).map(|flight| flight.log.taken()).unwrap_or_default();
         let created = made.and_then(|made| {
             self.edit(&id, |c| {
+                c.timeline.add(steps);
                 c.user = Stored(made.user);
                 c.stop_signal = made.stop_signal;
                 c.make_dirs = made.make_dirs;
@@ -368,20 +372,6 @@ fn log_path(sandbox: &v1::PodSandboxConfig, config: &v1::ContainerConfig) -> Str
         return String::new();
     }
     format!("{}/{}", sandbox.log_directory.trim_end_matches('/'), config.log_path)
-}
-
-fn image_defaults(image: &Image) -> ImageDefaults {
-    let c = &image.config;
-    ImageDefaults {
-        entrypoint: c.entrypoint.clone(),
-        cmd: c.cmd.clone(),
-        env: c.env.clone(),
-        user: c.user.clone(),
-        working_dir: c.working_dir.clone(),
-        stop_signal: c.stop_signal.clone(),
-        volumes: c.volumes.clone(),
-        labels: c.labels.clone(),
-    }
 }
 
 /// Names of the image for the container's status: kept, since the image may go before the container.

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::record::{ContainerState, Exited, SandboxState};
 use crate::sandbox::{Failures, discard, disconnect, dismiss};
 use crate::shared::{EventKind, now};
+use crate::stage;
 
 /// How far the end has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Ending {
     /// Containers whose removal was begun in this end.
     tried: HashSet<ContainerId>,
     failures: Failures,
+    /// What the stop has done.
+    log: stage::Stage,
 }
 
 impl Ending {
@@ -65,6 +68,7 @@ impl Ending {
             was_ready: false,
             tried: HashSet::new(),
             failures: Failures::default(),
+            log: stage::Stage::default(),
         }
     }
 
@@ -114,6 +118,7 @@ impl Driver {
             for id in self.running() {
                 self.kill(&id);
             }
+            self.record.sandbox.timeline.note("its end begins");
         }
         self.ending.insert(Ending::new(stage))
     }
@@ -170,8 +175,10 @@ impl Driver {
             failures.note(dismiss(&shared, &record, monitor.as_ref()).await);
             failures.result()
         };
-        self.flights.beside(work, Done::TakenDown);
+        let log = stage::Stage::default();
+        self.flights.beside(log.clone().scope(work), Done::TakenDown);
         if let Some(ending) = &mut self.ending {
+            ending.log = log;
             (ending.stage, ending.deadline, ending.was_ready) = (Stage::TakingDown, None, was_ready);
         }
     }
@@ -179,6 +186,9 @@ impl Driver {
     pub(super) fn taken_down(&mut self, result: Result<()>) {
         self.held.clear();
         self.record.sandbox.init = None;
+        if let Some(ending) = &self.ending {
+            self.record.sandbox.timeline.add(ending.log.taken());
+        }
         self.save_or_warn();
         let Some(ending) = &mut self.ending else { return };
         if std::mem::take(&mut ending.was_ready) {

@@ -27,6 +27,7 @@ use super::stop::exterminate;
 use super::{Command, Driver, Reply};
 use crate::error::{Error, Result};
 use crate::record::ContainerRecord;
+use crate::stage::Stage;
 
 /// A task's outcome, with what answers its caller.
 pub(crate) enum Done {
@@ -78,6 +79,8 @@ pub(crate) struct Flight {
     pub(super) removal: Option<Vec<Reply<()>>>,
     /// It is poststop hooks, which end by themselves.
     hooks: bool,
+    /// What its tasks have done.
+    pub(super) log: Stage,
 }
 
 /// All tasks of a driver.
@@ -130,16 +133,17 @@ impl Flights {
         }
     }
 
-    /// Starts a task.
+    /// Starts a task, which `log` is written by.
     pub(super) fn begin<T: Send + 'static>(
         &mut self,
         id: ContainerId,
         cancel: Option<watch::Sender<bool>>,
+        log: Stage,
         work: impl Future<Output = Result<T>> + Send + 'static,
         done: impl FnOnce(Result<T>) -> Done + Send + 'static,
     ) {
-        self.of.insert(id.clone(), Flight { cancel, ..Flight::default() });
-        self.succeed(id, work, done);
+        self.of.insert(id.clone(), Flight { cancel, log: log.clone(), ..Flight::default() });
+        self.succeed(id, log.scope(work), done);
     }
 
     /// Starts a container's removal.
@@ -226,7 +230,7 @@ impl Driver {
             let id = id.clone();
             move |ended| Done::Ended(id, left, ended)
         };
-        self.flights.begin(id.clone(), None, end, done);
+        self.flights.begin(id.clone(), None, Stage::default(), end, done);
     }
 
     fn ended(&mut self, id: &ContainerId, left: Left, ended: Result<()>) {
@@ -296,7 +300,7 @@ mod tests {
             waits.wait_for(|cancelled| *cancelled).await.expect("wait");
             Ok(())
         };
-        flights.begin(id.clone(), Some(cancel), work, Done::Detached);
+        flights.begin(id.clone(), Some(cancel), Stage::default(), work, Done::Detached);
         flights.doom(&id);
         assert!(flights.get_mut(&id).expect("its flight").doomed);
         assert!(matches!(flights.next().await, Done::Detached(Ok(()))));

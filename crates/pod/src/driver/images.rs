@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cricket_image::{Image, ImageStore};
 use cricket_model::{ContainerId, ErrorKind, IdMaps};
-use cricket_oci::MountedImage;
+use cricket_oci::{ImageDefaults, MountedImage};
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
@@ -16,6 +16,21 @@ use crate::shared::{Shared, blocking};
 
 /// An image and where it is wanted.
 pub(super) type Wanted = Vec<(MountedImage, Arc<Image>)>;
+
+/// What an image says of its containers.
+pub(super) fn defaults(image: &Image) -> ImageDefaults {
+    let c = &image.config;
+    ImageDefaults {
+        entrypoint: c.entrypoint.clone(),
+        cmd: c.cmd.clone(),
+        env: c.env.clone(),
+        user: c.user.clone(),
+        working_dir: c.working_dir.clone(),
+        stop_signal: c.stop_signal.clone(),
+        volumes: c.volumes.clone(),
+        labels: c.labels.clone(),
+    }
+}
 
 /// Looks up the images that the mounts of a request name; the kubelet has pulled them.
 pub(super) fn wanted(images: &ImageStore, config: &cricket_cri_api::v1::ContainerConfig) -> Result<Wanted> {

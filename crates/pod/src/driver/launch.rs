@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, SandboxRecord};
 use crate::resources;
 use crate::shared::{Shared, blocking, exit_record};
+use crate::stage;
 
 /// A container that is to be launched.
 pub(crate) struct Launch {
@@ -55,7 +56,9 @@ impl Launch {
         let (limits, spec) = self.prepare(cancelled.clone()).await?;
         let made = cgroups::make(&self.shared, &self.record.cgroup, &limits, Some(&spec)).await?;
         point("start.cgroup");
+        let at = stage::enter("launch the container");
         let started = self.start(&made.cgroup, &spec, cancelled).await;
+        drop(at);
         made.release().await;
         let started = started?;
         point("start.launched");
@@ -64,7 +67,9 @@ impl Launch {
 
     async fn start(&self, cgroup: &Cgroup, spec: &Spec, mut cancelled: watch::Receiver<bool>) -> Result<Started> {
         let id = &self.record.id;
+        let at = stage::enter("ask plugins");
         self.shared.nri.start_container(&self.sandbox, &self.record, spec).await?;
+        drop(at);
         let request = self.request(cgroup, spec)?;
         tokio::select! {
             biased;

@@ -16,6 +16,7 @@ use crate::bundle::Joined;
 use crate::error::{Error, Result};
 use crate::record::{ContainerRecord, ContainerState, Exited, Running};
 use crate::shared::{EventKind, now};
+use crate::stage::Stage;
 use crate::view::{Live, by_prefix};
 
 /// Exit code of a container that could not be started, as containerd gives it.
@@ -31,7 +32,7 @@ impl Driver {
                     let id = id.clone();
                     move |launched| Done::Launched(id, reply, launched)
                 };
-                self.flights.begin(id, Some(cancel), launch.run(cancelled), done);
+                self.flights.begin(id, Some(cancel), Stage::default(), launch.run(cancelled), done);
             }
             Ok(None) => drop(reply.send(Ok(()))),
             Err(e) => drop(reply.send(Err(e))),
@@ -102,6 +103,7 @@ impl Driver {
     /// The launch has ended.
     pub(super) async fn launched(&mut self, id: &ContainerId, reply: Reply<()>, launched: Result<Launched>) {
         let flight = self.flights.end(id);
+        let _ = self.edit(id, |c| c.timeline.add(flight.log.taken()));
         let result = match launched {
             Ok(launched) => self.started(id, launched).await,
             Err(e) => {

@@ -61,8 +61,12 @@ impl Driver {
     /// The stop under way, with this grace period at most. One that is being started is signalled when it runs.
     fn begin_stop(&mut self, id: &ContainerId, grace: Duration) -> &mut Stop {
         let deadline = Instant::now() + grace.min(LONGEST_GRACE);
-        if !self.stops.contains_key(id) && !grace.is_zero() {
-            self.signal(id);
+        if !self.stops.contains_key(id) {
+            // Written with the end, which is what comes next.
+            let _ = self.edit(id, |c| c.timeline.note(format!("to be stopped within {} s", grace.as_secs())));
+            if !grace.is_zero() {
+                self.signal(id);
+            }
         }
         let begin = || Stop { deadline, killed: false, waiting: Vec::new(), then: Vec::new() };
         let stop = self.stops.entry(id.clone()).or_insert_with(begin);
@@ -107,6 +111,7 @@ impl Driver {
             point("stop.kill");
             stop.killed = true;
             stop.deadline = now + DEATH;
+            let _ = self.edit(&id, |c| c.timeline.note("killed"));
             self.kill(&id);
         }
     }

@@ -157,6 +157,7 @@ mod tests {
             selinux: None,
             state: crate::record::SandboxState::Ready,
             updated: None,
+            timeline: Default::default(),
         };
         let pod = pod(&record);
         assert_eq!((pod.runtime_handler.as_str(), pod.pid, pod.ips.len()), ("h", 7, 0));

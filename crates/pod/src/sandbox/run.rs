@@ -21,6 +21,7 @@ use crate::joins::Joins;
 use crate::record::{PodRecord, SandboxRecord, SandboxState, Stored};
 use crate::shared::{Shared, blocking, now};
 use crate::stage;
+use crate::timeline::Timeline;
 use crate::view::PodView;
 
 /// Commands that wait for a driver at most; more senders wait.
@@ -57,6 +58,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, config: v1::PodSandboxConfig, hand
             selinux,
             state: SandboxState::Creating,
             updated: None,
+            timeline: Timeline::default(),
         },
         containers: Vec::new(),
     };
@@ -134,6 +136,7 @@ async fn make(
         blocking("write the sandbox's files", move || files::write(&dir, &config, &host))
     };
     let commit = async {
+        let _at = stage::enter("write the pod's record to the disk");
         let mut batch = Batch::new();
         batch.put(id.as_str(), &record).map_err(|e| Error::from_kinded("encode the pod's record", &e))?;
         if let Some(intent) = &intent {
@@ -154,6 +157,7 @@ async fn make(
     shared.nri.run_sandbox(&driver.record.sandbox).await?;
     drop(at);
     driver.record.sandbox.state = SandboxState::Ready;
+    driver.record.sandbox.timeline.add(stage::taken());
     driver.save().inspect_err(|_| shared.nri.undo_sandbox(&driver.record.sandbox))?;
     point("sandbox.ready");
     tracing::info!(pod = %id, name = config.metadata.as_ref().map_or("", |m| m.name.as_str()), "sandbox ready");

@@ -16,6 +16,7 @@ use super::files;
 use crate::error::{Error, Result};
 use crate::record::{PodRecord, SandboxRecord};
 use crate::shared::{Shared, blocking};
+use crate::stage;
 
 /// What went wrong on the way, in the order it did.
 #[derive(Default)]
@@ -48,9 +49,11 @@ pub(crate) async fn disconnect(shared: &Arc<Shared>, sandbox: &SandboxRecord) ->
     };
     // The plugins work from the cached result where the namespace is gone already.
     let there = mounted.then_some(netns.as_path());
+    let at = stage::enter("take the pod off its network");
     failures.note(
         shared.cni.del(&sandbox.id, there).await.map_err(|e| Error::from_kinded("tear down the pod's network", &e)),
     );
+    drop(at);
     point("sandbox.detached");
     let unpin = move || {
         cricket_process::pin::unpin(&netns).map_err(|e| Error::internal(format_args!("unpin {}", netns.display()), &e))
@@ -115,6 +118,7 @@ pub(crate) fn discard_later(shared: &Arc<Shared>, record: PodRecord) {
 
 /// Ends the monitor and the init of a shared PID namespace.
 pub(crate) async fn dismiss(shared: &Arc<Shared>, record: &PodRecord, monitor: Option<&MonitorClient>) -> Result<()> {
+    let _at = stage::enter("end the pod's monitor");
     if let Some((pid, start_time)) = record.sandbox.init {
         crate::driver::kill_process(pid, start_time);
     }

@@ -141,6 +141,7 @@ mod tests {
             },
             created_at: 1_767_225_600_000_000_000 + i64::from(number),
             state: ContainerState::Created,
+            timeline: Default::default(),
             cgroup: String::new(),
             log_path: String::new(),
             stop_signal: 15,

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::support::{Scene, idle, until};
+use crate::support::{SOON, Scene, idle, until};
 
 /// containerd's messages, with the fields that cAdvisor reads.
 mod messages {
@@ -186,7 +186,7 @@ async fn containers_and_the_pods_network_are_found_by_their_control_groups() -> 
     let daemon = scene.node.clone();
     scene.end().await?;
     assert_eq!(client.container(&id).await.expect_err("gone").code(), tonic::Code::NotFound);
-    assert_eq!(daemon.daemon.leaks()?, Vec::<String>::new());
+    daemon.daemon.assert_no_leaks(SOON)?;
     Ok(())
 }
 

@@ -49,3 +49,47 @@ async fn what_is_known_of_a_container_and_its_pod() -> Result<()> {
     assert!(error.contains("no pod or container"), "{error}");
     scene.end().await
 }
+
+/// What the timeline of a pod or container says, and how long each took.
+fn steps(about: &serde_json::Value) -> Vec<(String, Option<f64>)> {
+    let steps = about["timeline"].as_array().cloned().unwrap_or_default();
+    steps.iter().map(|step| (step["what"].as_str().unwrap_or_default().to_owned(), step["ms"].as_f64())).collect()
+}
+
+#[tokio::test]
+async fn a_timeline_has_every_stage_and_survives_restarts() -> Result<()> {
+    let node = Node::start().await?;
+    let pod = node.daemon.pod("timeline");
+    let cri = node.daemon.cri().await?;
+    let id = cri.run_pod(&pod).await?;
+    let main = cri.run(&id, &cricket_integration::idle("main", cricket_integration::BUSYBOX), &pod).await?;
+    let mut node = node;
+    node.daemon.kill_and_launch()?;
+    let cri = node.daemon.cri().await?;
+    cri.stop(&main, 5).await?;
+    cri.stop_pod(&id).await?;
+    node.daemon.kill_and_launch()?;
+    let known: serde_json::Value = serde_json::from_str(&operate(&node, "explain", &[&main, "--json"])?)?;
+    let (of_pod, of_main) = (steps(&known["pod"]), steps(&known["container"]));
+    let took = |steps: &[(String, Option<f64>)], what: &str| {
+        let step = steps.iter().find(|(name, _)| name == what).with_context(|| format!("{what}: {steps:?}"))?;
+        step.1.with_context(|| format!("{what} took no time: {steps:?}"))
+    };
+    for what in
+        ["make namespaces", "add the pod to its network", "start the pod's monitor", "take the pod off its network"]
+    {
+        assert!(took(&of_pod, what)? < 60_000.0, "{of_pod:?}");
+    }
+    for what in ["make the root file system", "make the specification", "prepare the start", "launch the container"] {
+        assert!(took(&of_main, what)? < 60_000.0, "{of_main:?}");
+    }
+    assert!(of_main.iter().any(|(what, _)| what == "to be stopped within 5 s"), "{of_main:?}");
+    // In the order in which it was.
+    let at: Vec<_> =
+        known["pod"]["timeline"].as_array().context("steps")?.iter().map(|s| s["at"].to_string()).collect();
+    assert!(at.is_sorted(), "{at:?}");
+    let page = operate(&node, "explain", &[&main])?;
+    assert!(page.contains(" ms  launch the container\n"), "{page}");
+    let cri = node.daemon.cri().await?;
+    Ok(cri.remove_pod(&id).await?)
+}
