@@ -82,7 +82,7 @@ pub(crate) fn selinux(
     let options = context.selinux_options.as_ref();
     selinux::check(options)?;
     let Some(labels) = labels else {
-        return match selinux::asks_for_label(options) {
+        return match selinux::asks_for_confinement(options) {
             true => Err(Error::host(selinux::FIELD, "SELinux is not enabled, or enable_selinux is not set")),
             false => Ok((None, None)),
         };

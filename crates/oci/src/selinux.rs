@@ -13,6 +13,8 @@ pub(crate) const FIELD: &str = "linux.security_context.selinux_options";
 
 /// The level of what has no categories of its own.
 const LOWEST: &str = "s0";
+/// The domain of containers that are not to be confined (container_selinux(8)).
+const UNCONFINED: &str = "spc_t";
 /// Categories have numbers below this in every policy that has levels.
 pub const MAX_CATEGORIES: u16 = 1024;
 /// Pairs that are drawn before one is looked for.
@@ -118,6 +120,15 @@ impl Contexts {
 /// Whether a request says anything of labels.
 pub fn asks_for_label(options: Option<&v1::SeLinuxOption>) -> bool {
     options.is_some_and(|o| [&o.user, &o.role, &o.r#type, &o.level].into_iter().any(|part| !part.is_empty()))
+}
+
+/// Whether a request wants what only SELinux can give. Nothing is kept from what has the lowest level without categories,
+/// or the domain for the unconfined: hosts without SELinux give these to everything.
+pub fn asks_for_confinement(options: Option<&v1::SeLinuxOption>) -> bool {
+    options.is_some_and(|o| {
+        let named = [&o.user, &o.role].into_iter().any(|part| !part.is_empty());
+        named || !["", UNCONFINED].contains(&o.r#type.as_str()) || !["", LOWEST].contains(&o.level.as_str())
+    })
 }
 
 /// Refuses what cannot be part of a label.
@@ -258,6 +269,29 @@ mod tests {
         contexts.labels(Some(&option("a:b")), "").unwrap_err();
         contexts.labels(Some(&v1::SeLinuxOption { level: "s0,context=x".into(), ..option("") }), "").unwrap_err();
         assert!(!asks_for_label(None) && !asks_for_label(Some(&option(""))) && asks_for_label(Some(&option("t"))));
+    }
+
+    #[test]
+    fn what_needs_selinux() {
+        let option = |user: &str, role: &str, kind: &str, level: &str| v1::SeLinuxOption {
+            user: user.into(),
+            role: role.into(),
+            r#type: kind.into(),
+            level: level.into(),
+        };
+        assert!(!asks_for_confinement(None));
+        for open in [option("", "", "", ""), option("", "", "", "s0"), option("", "", "spc_t", "s0")] {
+            assert!(!asks_for_confinement(Some(&open)), "{open:?}");
+        }
+        for confined in [
+            option("", "", "", "s0:c1,c2"),
+            option("", "", "", "s1"),
+            option("", "", "container_t", "s0"),
+            option("u", "", "spc_t", ""),
+            option("", "r", "", "s0"),
+        ] {
+            assert!(asks_for_confinement(Some(&confined)), "{confined:?}");
+        }
     }
 
     #[test]

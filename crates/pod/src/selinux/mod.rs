@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use cricket_cri_api::v1;
 use cricket_model::{ErrorKind, SandboxId};
 use cricket_oci::SandboxFiles;
-use cricket_oci::selinux::{Categories, Contexts, Label, SelinuxLabels, asks_for_label};
+use cricket_oci::selinux::{Categories, Contexts, Label, SelinuxLabels, asks_for_confinement, asks_for_label};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -178,7 +178,7 @@ fn options(config: &v1::ContainerConfig) -> Option<&v1::SeLinuxOption> {
 
 /// What cannot be enforced is refused.
 fn nothing(options: Option<&v1::SeLinuxOption>) -> Result<Option<SelinuxLabels>> {
-    match asks_for_label(options) {
+    match asks_for_confinement(options) {
         true => {
             let text = "linux.security_context.selinux_options: SELinux is not enabled on this host, or enable_selinux is not set";
             Err(Error::precondition(text))
@@ -265,6 +265,9 @@ mod tests {
         context.selinux_options = Some(v1::SeLinuxOption { level: "s0:c1,c2".into(), ..Default::default() });
         let error = off.of_pod(&id, &config).expect_err("asked");
         assert!(error.to_string().contains("enable_selinux"), "{error}");
+        let context = config.linux.get_or_insert_default().security_context.get_or_insert_default();
+        context.selinux_options = Some(v1::SeLinuxOption { level: "s0".into(), ..Default::default() });
+        assert_eq!(off.of_pod(&id, &config).expect("nothing that confines"), None);
     }
 
     #[test]

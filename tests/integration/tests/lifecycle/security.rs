@@ -290,6 +290,11 @@ async fn what_the_host_cannot_enforce_is_refused() -> Result<()> {
             Some(v1::SeLinuxOption { r#type: "container_t".into(), level: "s0".into(), ..Default::default() });
         let error = scene.cri.create(&scene.id, &config, &scene.pod).await.expect_err("no SELinux here");
         assert!(error.message().contains("SELinux"), "{error}");
+        // What confines nothing is the same with and without.
+        let mut config = shell("open", "echo runs");
+        security(&mut config).selinux_options =
+            Some(v1::SeLinuxOption { r#type: "spc_t".into(), level: "s0".into(), ..Default::default() });
+        assert_eq!(scene.output(&config).await?, ["runs"]);
     }
     scene.end().await
 }
