@@ -1,6 +1,7 @@
 //! Runs one plugin of a list for one verb.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Map, Value};
 
@@ -28,7 +29,12 @@ impl Runner {
         let input = request::compose(list, plugin, capability_args, extra).to_string();
         let env = variables(verb, &self.config.bin_dirs, target);
         let outcome = match readiness::find(&self.config.bin_dirs, &plugin.program) {
-            Some(path) => invoke::run(&path, env, input.as_bytes(), self.config.timeout).await,
+            Some(path) => {
+                let began = Instant::now();
+                let outcome = invoke::run(&path, env, input.as_bytes(), self.config.timeout).await;
+                cricket_metrics::cni(verb.as_str(), outcome.is_ok(), began.elapsed());
+                outcome
+            }
             None => Err(PluginError::NotFound(self.config.bin_dirs.clone())),
         };
         outcome.map_err(|source| failed(list, plugin, verb, source))

@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod handlers;
 mod images;
+mod metrics;
 mod node;
 mod nri;
 mod own;
@@ -57,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) images: Images,
     /// The streaming server.
     pub(crate) streaming: cricket_streaming::Config,
+    /// Where the daemon's own metrics are served; `None`: nowhere.
+    pub(crate) metrics: Option<std::net::SocketAddr>,
     /// Plugins of the Node Resource Interface.
     pub(crate) nri: cricket_nri::Config,
     /// Handlers.
@@ -113,6 +116,7 @@ impl Config {
             .clone()
             .unwrap_or_else(|| cricket_image::registry::kubelet_credential_files(home.as_deref()));
         let streaming = streaming::read(&mut reader)?;
+        let metrics = metrics::read(&mut reader)?;
         let nri = nri::read(&mut reader)?;
         let handlers = handlers::read(&mut reader)?;
         let (shown, rest) = reader.finish();
@@ -127,6 +131,7 @@ impl Config {
             cni,
             images,
             streaming,
+            metrics,
             nri,
             handlers,
             files,

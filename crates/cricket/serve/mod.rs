@@ -13,6 +13,7 @@ mod cadvisor;
 mod deadline;
 mod lock;
 mod log;
+mod metrics;
 mod netns;
 mod process;
 mod requests;
@@ -114,6 +115,9 @@ async fn serve(config: Config) -> Fallible<()> {
     // The last thing that is made: who can connect finds all of it.
     let cri = socket::listen(&config.own.address, 0o660)?;
     let cadvisor = config.own.cadvisor_socket.as_deref().and_then(|path| cadvisor::serve(path, pods.clone()));
+    if let Some(address) = config.metrics {
+        metrics::serve(address, pods.clone()).await;
+    }
     let admin = tokio::spawn(admin::server::serve(operators, pods, requests.clone(), Arc::new(config.clone())));
     let server = tokio::spawn(requests::serve(cri, service, requests.clone()));
     process::notify(&[sd_notify::NotifyState::Ready]);

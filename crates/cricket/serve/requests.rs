@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cricket_cri_api::v1::image_service_server::ImageServiceServer;
 use cricket_cri_api::v1::runtime_service_server::RuntimeServiceServer;
@@ -117,7 +117,11 @@ impl tower::Service<Request<Body>> for Services {
         let running = self.requests.begin();
         let deadline = deadline::of(request.headers());
         let path = request.uri().path().to_owned();
+        let began = Instant::now();
         let service = request.uri().path().split('/').nth(1);
+        let known =
+            [<RuntimeServiceServer<Cri> as NamedService>::NAME, <ImageServiceServer<Cri> as NamedService>::NAME];
+        let known = known.into_iter().find(|name| service == Some(*name));
         let answer = match service {
             Some(<RuntimeServiceServer<Cri> as NamedService>::NAME) => self.runtime.call(request),
             Some(<ImageServiceServer<Cri> as NamedService>::NAME) => self.image.call(request),
@@ -129,16 +133,22 @@ impl tower::Service<Request<Body>> for Services {
         Box::pin(async move {
             let rpc = path.rsplit('/').next().unwrap_or_default();
             let answer = deadline::within(deadline, rpc, answer).await;
+            if let (Some(service), Ok(answer)) = (known, &answer) {
+                cricket_metrics::rpc(service, rpc, code(answer), began.elapsed());
+            }
             drop(running);
             answer
         })
     }
 }
 
+/// The gRPC code of an answer: in its headers where there is no message.
+fn code(answer: &Response<Body>) -> i32 {
+    Status::from_header_map(answer.headers()).map_or(0, |status| status.code().into())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[tokio::test]

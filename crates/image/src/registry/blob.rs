@@ -109,6 +109,7 @@ impl BlobStream {
                         Failure::new(Cause::Invalid, format!("more than the {} bytes of the blob", self.size))
                     } else {
                         self.offset += bytes.len() as u64;
+                        cricket_metrics::pulled(bytes.len() as u64);
                         if self.offset == self.size {
                             self.body = None;
                         }

@@ -18,6 +18,7 @@ impl Driver {
             return;
         }
         tracing::warn!(pod = %self.record.sandbox.id, "the pod's monitor is gone, replacing it");
+        cricket_metrics::monitor_lost();
         self.find_monitor().await;
     }
 

@@ -2,6 +2,7 @@
 
 use cricket_cri_api::v1;
 use cricket_image::AuthConfig;
+use cricket_model::Kinded;
 use cricket_pod::Error;
 
 use crate::Service;
@@ -19,7 +20,8 @@ pub(super) async fn handle(service: &Service, request: v1::PullImageRequest) -> 
         identity_token: a.identity_token,
         registry_token: a.registry_token,
     });
-    let image =
-        service.0.images.pull(&name, auth).await.map_err(|e| Error::from_kinded(format_args!("pull {name:?}"), &e))?;
+    let pulled = service.0.images.pull(&name, auth).await;
+    cricket_metrics::pull(pulled.as_ref().map(drop).map_err(Kinded::kind));
+    let image = pulled.map_err(|e| Error::from_kinded(format_args!("pull {name:?}"), &e))?;
     Ok(v1::PullImageResponse { image_ref: image.id.to_string() })
 }

@@ -20,6 +20,7 @@ mod nri;
 mod operator;
 mod plugins;
 mod poststop;
+mod prometheus;
 mod resources;
 mod security;
 mod selinux;
