@@ -65,6 +65,7 @@ extern "C" fn start(count: c_int, arguments: *const *const c_char) -> c_int {
     // SAFETY: `count` pointers to strings that end with a NUL, as libc gives them to a program.
     let name = (count > 0).then(|| unsafe { CStr::from_ptr(*arguments) });
     let done = match name {
+        Some(name) if name == reaper::NAME_C && count > 1 => reaper::run_alone(),
         Some(name) if name == reaper::NAME_C => reaper::run(),
         Some(name) if name == hold::NAME_C => hold::run(),
         _ => run(),

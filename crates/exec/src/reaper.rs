@@ -49,6 +49,16 @@ pub(crate) fn run() -> bool {
     ready
 }
 
+/// The init of a container of its own, which a runtime has shut in already: it is told nothing and asked nothing.
+/// Returns at the end; true: it was asked for.
+pub(crate) fn run_alone() -> bool {
+    let ready = std::process::id() == 1 && block_signals().is_ok();
+    if ready {
+        wait_for_the_end();
+    }
+    ready
+}
+
 /// Gives up everything but waiting.
 fn shut_in() -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("hide from ptrace")?;

@@ -5,7 +5,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -37,7 +39,17 @@ impl Console {
         &self.path
     }
 
-    /// The master. The runtime has sent it already: nothing is waited for but the accepted bytes.
+    /// Waits until the runtime has connected.
+    pub(crate) fn wait(self, limit: Duration) -> Result<Self, Error> {
+        let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+        let limit = Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+        match poll(&mut fds, Some(&limit)).map_err(|e| Error::io("wait for the terminal", e))? {
+            0 => Err(Error::host("the runtime sent no terminal in time")),
+            _ => Ok(self),
+        }
+    }
+
+    /// The master, from a runtime that has connected.
     pub(crate) fn receive(self) -> Result<OwnedFd, Error> {
         let failed = |e: std::io::Error| Error::io("receive the terminal", e);
         self.listener.set_nonblocking(true).map_err(failed)?;
@@ -45,7 +57,7 @@ impl Console {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut name = [0u8; 4096];
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let flags = RecvFlags::CMSG_CLOEXEC;
         recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, flags).map_err(|e| failed(e.into()))?;
         let mut fds = control.drain().flat_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),

@@ -4,7 +4,7 @@
 //! and how it reports. It is the only program that links libcontainer, which clones and runs Rust code in the child
 //! without exec, changes its caller, and reads the environment: none of that may happen in the daemon or a monitor.
 //!
-//! Invariants: nothing is read from the environment; every descriptor above 2 is close-on-exec before anything else
+//! Invariants: nothing is read from the environment (but for the name of [`keep`]); every descriptor above 2 is close-on-exec before anything else
 //! happens; what the helper makes for itself is removed before it ends, however it ends but by SIGKILL. A parent whose
 //! helper did not exit with 0 kills the container's control group: an init that waits for its start may be in it. It
 //! dies with its parent, so that nothing enters that group after such a kill; but for poststop hooks, which enter none.
@@ -13,6 +13,7 @@ mod command;
 mod console;
 mod container;
 mod error;
+mod keep;
 mod oci_cli;
 mod poststop;
 mod report;
@@ -32,6 +33,9 @@ use report::Reporter;
 const MAX_CONFIG: u64 = 1 << 20;
 
 fn main() -> ExitCode {
+    if keep::is_meant() {
+        return keep::run();
+    }
     // Before anything is opened: descriptors of the protocol must never reach a container.
     let inherited = sys::protect_descriptors();
     let Some(socket) = inherited.ok().and_then(|()| sys::take(REPORT_FD)) else {

@@ -5,9 +5,12 @@
 //! is killed when the command is not done by its deadline, and the command is killed when the helper is.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use cricket_process::Pidfd;
@@ -17,6 +20,7 @@ use cricket_wire::launch_config::{OciAction, OciCliConfig, SYSTEM_PATH};
 use crate::command::wait;
 use crate::console::Console;
 use crate::error::Error;
+use crate::keep;
 use crate::report::Reporter;
 
 /// Most of a runtime's log that is read.
@@ -29,9 +33,15 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(config: &OciCliConfig, reporter: &mut Reporter) -> Result<(), Error> {
-    let runtime = Runtime { config, binary: find_binary(&config.binary)?, files: config.bundle.join(".launch") };
-    match config.action {
-        OciAction::Run { terminal } => runtime.create_and_start(terminal, reporter),
+    // Several at once may be executed.
+    let files = match config.action {
+        OciAction::Exec { .. } | OciAction::Kill { .. } => format!(".launch-{}", std::process::id()),
+        _ => ".launch".to_owned(),
+    };
+    let runtime = Runtime { config, binary: find_binary(&config.binary)?, files: config.bundle.join(files) };
+    match &config.action {
+        OciAction::Run { terminal, keeper } => runtime.create_and_start(*terminal, *keeper, reporter),
+        OciAction::Exec { process, terminal } => runtime.exec(process, *terminal, reporter),
         OciAction::Kill { signal } => {
             runtime.simple(&["kill", &config.id, &signal.to_string()])?;
             reporter.made(NO_PROCESS, None)
@@ -65,7 +75,7 @@ struct Runtime<'a> {
 }
 
 impl Runtime<'_> {
-    fn create_and_start(&self, terminal: bool, reporter: &mut Reporter) -> Result<(), Error> {
+    fn create_and_start(&self, terminal: bool, keeper: bool, reporter: &mut Reporter) -> Result<(), Error> {
         self.make_files()?;
         let console = terminal.then(|| Console::listen(&self.files)).transpose()?;
         let pid_file = self.files.join("pid");
@@ -83,12 +93,14 @@ impl Runtime<'_> {
             return Err(error);
         }
         let made = (|| {
-            let pid = read_pid(&pid_file)?;
+            let (pid, gate) = if keeper { self.keeper()? } else { (read_pid(&pid_file)?, None) };
             let init = Pidfd::open(pid).map_err(|e| Error::host(e.to_line()))?;
             reporter.made(pid, console.map(Console::receive).transpose()?)?;
-            let started = self.simple(&["start", &self.config.id]);
-            if started.is_err() {
-                let _ = init.send_signal(KILL);
+            let started = self.start(keeper);
+            match (&started, gate) {
+                (Err(_), _) => drop(init.send_signal(KILL)),
+                (Ok(()), Some(mut gate)) => gate.write_all(&[1]).map_err(|e| Error::io("have it waited for", e))?,
+                (Ok(()), None) => {}
             }
             started
         })();
@@ -97,6 +109,49 @@ impl Runtime<'_> {
             let _ = self.delete();
         }
         made
+    }
+
+    /// gVisor takes the stdio of containers of a pod from this command.
+    fn start(&self, inherit: bool) -> Result<(), Error> {
+        if !inherit {
+            return self.simple(&["start", &self.config.id]);
+        }
+        let mut start = self.command()?;
+        start.args(["start", &self.config.id]);
+        match self.check(start, "start")? {
+            Ended::Done => Ok(()),
+            Ended::Late(error) => Err(error),
+        }
+    }
+
+    /// A process that ends as the container does; it begins to wait for that when it is written to.
+    fn keeper(&self) -> Result<(i32, Option<ChildStdin>), Error> {
+        let mut keeper = Command::new("/proc/self/exe");
+        keeper.arg0(keep::NAME).arg(&self.binary).arg(&self.config.root).arg(&self.config.id);
+        keeper.env_clear().current_dir("/").process_group(0);
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = keeper.spawn().map_err(|e| Error::io("start what waits for the container", e))?;
+        Ok((child.id().cast_signed(), child.stdin.take()))
+    }
+
+    /// The runtime's process stays; it is adopted as an init is.
+    fn exec(&self, process: &str, terminal: bool, reporter: &mut Reporter) -> Result<(), Error> {
+        // Inherited, and named by its number: nobody has to remove it.
+        let file = rustix::fs::memfd_create("process", rustix::fs::MemfdFlags::empty());
+        let mut file = fs::File::from(file.map_err(|e| Error::io("make a file", e))?);
+        file.write_all(process.as_bytes()).map_err(|e| Error::io("write the process", e))?;
+        self.make_files()?;
+        let console = terminal.then(|| Console::listen(&self.files)).transpose()?;
+        let mut exec = self.command()?;
+        exec.arg("exec").arg("--process").arg(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        if let Some(console) = &console {
+            exec.arg("--console-socket").arg(console.path());
+            exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        exec.arg(&self.config.id).process_group(0);
+        let child = exec.spawn().map_err(|e| Error::io(format!("run {}", self.binary.display()), e))?;
+        let master = console.map(|console| console.wait(TIMEOUT).and_then(Console::receive)).transpose()?;
+        reporter.made(child.id().cast_signed(), master)
     }
 
     fn delete(&self) -> Result<(), Error> {

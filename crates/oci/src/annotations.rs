@@ -3,38 +3,64 @@
 
 use std::collections::HashMap;
 
+use cricket_cri_api::v1;
+use cricket_model::SandboxId;
+
 use crate::input::ContainerInput;
+use crate::sandbox::SandboxInput;
 
 const PREFIX: &str = "io.kubernetes.cri.";
+const CRIO_PREFIX: &str = "io.kubernetes.cri-o.";
 
 pub(crate) fn annotations(input: &ContainerInput<'_>) -> HashMap<String, String> {
-    let mut out = HashMap::new();
-    for (globs, given) in [
-        (&input.handler.pod_annotations, &input.sandbox.annotations),
-        (&input.handler.container_annotations, &input.config.annotations),
-    ] {
-        for (key, value) in given {
-            if globs.iter().any(|glob| glob_matches(glob.as_bytes(), key.as_bytes())) {
-                out.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    let pod = input.sandbox.metadata.clone().unwrap_or_default();
     let container = input.config.metadata.clone().unwrap_or_default();
+    let mut out = passed(&input.handler.pod_annotations, &input.sandbox.annotations);
+    out.extend(passed(&input.handler.container_annotations, &input.config.annotations));
     // Last, so that no annotation of a pod passes for one of these.
-    for (key, value) in [
-        ("container-type", "container"),
-        ("sandbox-id", input.sandbox_id.as_str()),
-        ("sandbox-name", &pod.name),
-        ("sandbox-namespace", &pod.namespace),
-        ("sandbox-uid", &pod.uid),
-        ("sandbox-log-directory", &input.sandbox.log_directory),
-        ("container-name", &container.name),
-        ("image-name", input.image_name),
-    ] {
-        out.insert(format!("{PREFIX}{key}"), value.to_owned());
-    }
+    out.extend(place("container", input.sandbox_id, input.sandbox));
+    out.extend([("container-name", container.name), ("image-name", input.image_name.to_owned())].map(own));
     out
+}
+
+/// Those of the pod's first container, with what the pod as a whole may use: virtual machines are sized by that.
+pub(crate) fn of_sandbox(input: &SandboxInput<'_>) -> HashMap<String, String> {
+    let resources = input.sandbox.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+    let resources = resources.cloned().unwrap_or_default();
+    let mut out = passed(&input.handler.pod_annotations, &input.sandbox.annotations);
+    out.extend(place("sandbox", input.id, input.sandbox));
+    let sizes = [
+        ("sandbox-cpu-period", resources.cpu_period.to_string()),
+        ("sandbox-cpu-quota", resources.cpu_quota.to_string()),
+        ("sandbox-cpu-shares", resources.cpu_shares.to_string()),
+        ("sandbox-memory", resources.memory_limit_in_bytes.to_string()),
+    ];
+    out.extend(sizes.map(own));
+    out
+}
+
+/// What the globs let through.
+fn passed(globs: &[String], given: &HashMap<String, String>) -> HashMap<String, String> {
+    let wanted = |key: &str| globs.iter().any(|glob| glob_matches(glob.as_bytes(), key.as_bytes()));
+    given.iter().filter(|(key, _)| wanted(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// What a container is to its pod; the first two also in CRI-O's words.
+fn place(kind: &str, id: &SandboxId, sandbox: &v1::PodSandboxConfig) -> impl Iterator<Item = (String, String)> {
+    let pod = sandbox.metadata.clone().unwrap_or_default();
+    let crio = [("ContainerType", kind.to_owned()), ("SandboxID", id.to_string())];
+    let own_keys = [
+        ("container-type", kind.to_owned()),
+        ("sandbox-id", id.to_string()),
+        ("sandbox-name", pod.name),
+        ("sandbox-namespace", pod.namespace),
+        ("sandbox-uid", pod.uid),
+        ("sandbox-log-directory", sandbox.log_directory.clone()),
+    ];
+    own_keys.map(own).into_iter().chain(crio.map(|(key, value)| (format!("{CRIO_PREFIX}{key}"), value)))
+}
+
+fn own((key, value): (&str, String)) -> (String, String) {
+    (format!("{PREFIX}{key}"), value)
 }
 
 /// Globs as containerd's configuration has them (Go's `path.Match`): `*` and `?` match no slash, `[a-z]` and `[^a]`

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The version of the runtime specification that the result follows.
-const OCI_VERSION: &str = "1.1.0";
+pub(crate) const OCI_VERSION: &str = "1.1.0";
 /// Files are made with the modes that programs ask for, but for writing by others.
 const UMASK: u32 = 0o022;
 

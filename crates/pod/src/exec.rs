@@ -8,11 +8,13 @@ use cricket_cgroup::{Cgroup, CgroupPath, JoinFds, Resources};
 use cricket_model::ErrorKind;
 use cricket_oci::oci_spec::runtime::{Capabilities, LinuxNamespaceType, Process, Spec};
 use cricket_process::namespaces::Kinds;
+use cricket_runtime::handlers::ExecInput;
 use cricket_runtime::monitor::{Blame, ExecExit, ExecRequest, HelperFailure, MonitorClient, RunRequest, Supervised};
 use cricket_wire::exec_config::{
     CgroupJoin, CommandConfig, ExecConfig, PodInitConfig, Rlimit, SeccompConfig, TerminalSize,
 };
 use cricket_wire::helper::FIRST_EXTRA_FD;
+use cricket_wire::launch_config::LaunchConfig;
 
 use crate::cgroups::{self, Made};
 use crate::driver::Held;
@@ -61,10 +63,10 @@ impl Pods {
         let (stdout, stdout_w) = crate::pipe::pair()?;
         let (stderr, stderr_w) = crate::pipe::pair()?;
         let (request, leaf) = {
-            let (command, record) = (command.to_vec(), record.clone());
+            let (command, record, pod) = (command.to_vec(), record.clone(), pod.clone());
             brief("prepare the exec", move || {
                 let stdio = Stdio { tty: false, stdin: null()?, stdout: stdout_w, stderr: stderr_w };
-                prepare(&shared, &record, &live, &command, limit, stdio)
+                prepare(&shared, &pod.record.sandbox, &record, &live, &command, limit, stdio)
             })
             .await?
         };
@@ -160,6 +162,7 @@ pub(crate) fn null() -> Result<OwnedFd> {
 /// What the monitor has to be asked for, and the guard of the exec's cgroup. Blocks.
 pub(crate) fn prepare(
     shared: &Shared,
+    sandbox: &SandboxRecord,
     record: &ContainerRecord,
     live: &Live,
     command: &[String],
@@ -167,6 +170,25 @@ pub(crate) fn prepare(
     stdio: Stdio,
 ) -> Result<(ExecRequest, Leaf)> {
     let exec_id = format!("exec-{}", uuid::Uuid::new_v4().simple());
+    let process =
+        cricket_oci::exec_process(&live.spec, command, stdio.tty).map_err(|e| Error::from_kinded("exec", &e))?;
+    if let Some(order) = runtimes_own(shared, sandbox, record, &process, stdio.tty)? {
+        let request = ExecRequest {
+            exec_id,
+            container: record.id.to_string(),
+            helper: shared.helpers.launch().map_err(|e| Error::internal("duplicate the launcher", &e))?,
+            args: vec!["cricket-launch".into(), record.id.short().to_owned()],
+            config: memfd_json(&order)?,
+            stdin: stdio.stdin,
+            stdout: stdio.stdout,
+            stderr: stdio.stderr,
+            extra: Vec::new(),
+            timeout: limit,
+            leaves: Vec::new(),
+            started: None,
+        };
+        return Ok((request, Leaf(None)));
+    }
     let path = record.cgroup.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
     let group = Cgroup::open(&shared.hierarchies, &path);
     let leaf = group.exec_leaf(&exec_id).map_err(|e| Error::from_kinded("make the exec's cgroup", &e))?;
@@ -175,8 +197,6 @@ pub(crate) fn prepare(
     let target = live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the container's pidfd", &e))?;
     let target_fd = extra.push(target.into());
     let cgroup = extra.join(leaf.join_fds().map_err(|e| Error::from_kinded("open the exec's cgroup", &e))?);
-    let process =
-        cricket_oci::exec_process(&live.spec, command, stdio.tty).map_err(|e| Error::from_kinded("exec", &e))?;
     let seccomp = crate::seccomp::of_live(live)?.map(|program| -> Result<SeccompConfig> {
         let fd = program
             .fd
@@ -207,6 +227,21 @@ pub(crate) fn prepare(
         started: None,
     };
     Ok((request, guard))
+}
+
+/// The order where the container's runtime executes commands itself.
+fn runtimes_own(
+    shared: &Shared,
+    sandbox: &SandboxRecord,
+    record: &ContainerRecord,
+    process: &Process,
+    terminal: bool,
+) -> Result<Option<LaunchConfig>> {
+    let handler = shared.handlers.get(&sandbox.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
+    let process = serde_json::to_string(process).map_err(|e| Error::internal("encode the process", &e))?;
+    let bundle = shared.bundle(&sandbox.id, &record.id);
+    let input = ExecInput { process, terminal };
+    Ok(handler.exec_config(record.id.as_str(), &bundle, &shared.config.state, &input))
 }
 
 /// A helper's configuration as it finds it.

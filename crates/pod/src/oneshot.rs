@@ -27,7 +27,7 @@ pub(crate) fn run(shared: &Shared, order: &LaunchConfig) -> Result<()> {
             .map_err(|e| Error::internal("make a socket pair", &e))?;
     let what = match order {
         LaunchConfig::Poststop(_) => "poststop",
-        _ => "delete",
+        _ => "order",
     };
     let child = Spawn::new(&shared.helpers.launch, ["cricket-launch", what])
         .fd(0, &null)

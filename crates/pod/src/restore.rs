@@ -333,7 +333,8 @@ fn check_sandbox(driver: &mut Driver) {
     let ipc_gone = !crate::sandbox::host_ipc(config) && !driver.held.iter().any(|h| h.name == "ipc");
     let own_user = crate::sandbox::user_namespace(config).is_ok_and(|maps| maps.is_some());
     let user_gone = own_user && !driver.held.iter().any(|h| h.name == USER);
-    let init_gone = crate::sandbox::shared_pid(config) && sandbox.init.is_none_or(|(p, t)| surviving(p, t).is_none());
+    let needs_init = crate::sandbox::shared_pid(config) || driver.needs_sandbox_container();
+    let init_gone = needs_init && sandbox.init.is_none_or(|(p, t)| surviving(p, t).is_none());
     if netns_gone || ipc_gone || user_gone || init_gone || driver.monitor.is_none() {
         tracing::warn!(pod = %sandbox.id, netns_gone, ipc_gone, user_gone, init_gone, "sandbox did not survive");
         driver.record.sandbox.state = SandboxState::NotReady;

@@ -110,12 +110,23 @@ pub struct PoststopConfig {
 }
 
 /// What to do with an OCI runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OciAction {
     /// `create`, then the report, then `start`.
     Run {
         /// `process.terminal` is set: the runtime makes a terminal, and its master comes with the report.
+        terminal: bool,
+        /// The runtime's init is no process of this container alone. What is reported in its place waits for the
+        /// container with the runtime's `wait`, and ends as the container does.
+        #[serde(default)]
+        keeper: bool,
+    },
+    /// `exec`; the runtime's own process is reported in place of the command, and ends as that does.
+    Exec {
+        /// The process (runtime-spec, config.md, "Process"), as JSON.
+        process: String,
+        /// Its `terminal` is set: the master comes with the report.
         terminal: bool,
     },
     /// `kill ID SIGNAL`; for runtimes whose containers cannot be signalled by their init's PID. Reports [`NO_PROCESS`](crate::helper::NO_PROCESS).
@@ -139,7 +150,7 @@ mod tests {
             id: "a".into(),
             bundle: "/b".into(),
             systemd_cgroup: false,
-            action: OciAction::Run { terminal: true },
+            action: OciAction::Run { terminal: true, keeper: false },
         }));
         let json = serde_json::to_string(&config).expect("serialises");
         assert_eq!(serde_json::from_str::<LaunchConfig>(&json).expect("parses"), config);

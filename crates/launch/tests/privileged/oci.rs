@@ -61,7 +61,7 @@ fn runtime(fixture: &Fixture) -> PathBuf {
 fn created_reported_started_and_deleted() {
     let fixture = Fixture::shell("true");
     let binary = runtime(&fixture);
-    let launched = fixture.launch_with(&config(&fixture, &binary, OciAction::Run { terminal: false }));
+    let launched = fixture.launch_with(&config(&fixture, &binary, OciAction::Run { terminal: false, keeper: false }));
     let (status, out, _) = launched.finish();
     assert_eq!((status, out.as_str()), (ExitStatus::Code(5), "from the container\n"));
     for _ in 0..2 {
@@ -76,7 +76,7 @@ fn created_reported_started_and_deleted() {
 fn what_the_runtime_logs_is_the_failure() {
     let fixture = Fixture::shell("true");
     let binary = runtime(&fixture);
-    let run = config(&fixture, &binary, OciAction::Run { terminal: false });
+    let run = config(&fixture, &binary, OciAction::Run { terminal: false, keeper: false });
     fs::write(fixture.dir.path().join("refuse"), "").expect("write");
     let failure = fixture.launch_with(&run).failure();
     assert!(
@@ -133,8 +133,8 @@ fn real_runc() -> Option<PathBuf> {
 fn a_real_runc() {
     let Some(runc) = real_runc() else { return };
     let fixture = Fixture::shell("echo hello; exit 3");
-    let run = OciAction::Run { terminal: false };
-    let (status, out, err) = fixture.launch_with(&config(&fixture, &runc, run)).finish();
+    let run = OciAction::Run { terminal: false, keeper: false };
+    let (status, out, err) = fixture.launch_with(&config(&fixture, &runc, run.clone())).finish();
     assert_eq!((status, out.as_str()), (ExitStatus::Code(3), "hello\n"), "{err}");
     let deleted = fixture.launch_with(&config(&fixture, &runc, OciAction::Delete));
     assert_eq!(deleted.helper, ExitStatus::Code(0));
@@ -143,7 +143,7 @@ fn a_real_runc() {
     assert_eq!((failure.blame(), failure.shell_status), (Blame::Command, 127), "{}", failure.message);
     let mut fixture = Fixture::shell("tty && exit 4");
     fixture.terminal = true;
-    let launched = fixture.launch_with(&config(&fixture, &runc, OciAction::Run { terminal: true }));
+    let launched = fixture.launch_with(&config(&fixture, &runc, OciAction::Run { terminal: true, keeper: false }));
     assert!(launched.terminal.is_some());
     assert_eq!(launched.finish().0, ExitStatus::Code(4));
     let deleted = fixture.launch_with(&config(&fixture, &runc, OciAction::Delete));

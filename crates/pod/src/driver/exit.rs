@@ -15,8 +15,8 @@ impl Driver {
             MonitorEvent::Exited { container, facts } if container == INIT => {
                 tracing::info!(pod = %self.record.sandbox.id, code = facts.exit_code, "the pod's init has ended");
                 self.record.sandbox.init = None;
-                match crate::sandbox::shared_pid(&self.record.sandbox.config.0) {
-                    true => self.sandbox_lost("the init of its PID namespace has ended"),
+                match crate::sandbox::shared_pid(&self.record.sandbox.config.0) || self.needs_sandbox_container() {
+                    true => self.sandbox_lost("its init has ended"),
                     // Nobody but metrics needs it.
                     false => self.save_or_warn(),
                 }

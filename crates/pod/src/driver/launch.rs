@@ -112,6 +112,7 @@ impl Launch {
             terminal: record.config.0.tty,
             cgroup,
             seccomp,
+            sandbox: false,
         });
         Ok(RunRequest {
             container: supervised(shared, record, bundle, monitor_cgroup(cgroup)),

@@ -163,13 +163,24 @@ impl Driver {
         self.stopped(id);
     }
 
-    /// Starts the init of a shared PID namespace, where the pod has one, or the node wants a process of every pod.
+    /// Whether the pod is built out of a container of its runtime.
+    pub(crate) fn needs_sandbox_container(&self) -> bool {
+        self.shared.handlers.get(&self.record.sandbox.handler).is_ok_and(|handler| handler.needs_sandbox_container())
+    }
+
+    /// Starts the pod's first container or the init of a shared PID namespace, where the pod has one, or the node wants a
+    /// process of every pod.
     pub(crate) async fn start_init(&mut self) -> Result<()> {
-        if !crate::sandbox::shared_pid(&self.record.sandbox.config.0) && !self.shared.config.sandbox_process {
+        let first = self.needs_sandbox_container();
+        let wanted = crate::sandbox::shared_pid(&self.record.sandbox.config.0) || self.shared.config.sandbox_process;
+        if !first && !wanted {
             return Ok(());
         }
         let monitor = self.monitor()?;
-        let (request, cgroup) = crate::exec::init_request(&self.shared, &self.record.sandbox, &self.held).await?;
+        let (request, cgroup) = match first {
+            true => crate::sandbox::container::request(&self.shared, &self.record.sandbox, &self.held).await?,
+            false => crate::exec::init_request(&self.shared, &self.record.sandbox, &self.held).await?,
+        };
         let started = monitor.run(request).await;
         cgroup.release().await;
         let started = started.map_err(|e| Error::internal("start the pod's init", &e))?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cricket_cgroup::{Cgroup, CgroupPath};
 use cricket_model::{ContainerId, ErrorKind};
 use cricket_process::fault::point;
+use cricket_wire::launch_config::LaunchConfig;
 use tokio::time::Instant;
 
 use super::{Command, Driver, Reply};
@@ -17,6 +18,9 @@ use crate::shared::{Shared, blocking};
 
 /// How long a killed container may take to die before its callers are told (an uninterruptible mount, say).
 pub(super) const DEATH: Duration = Duration::from_secs(30);
+
+/// SIGKILL.
+const KILL: i32 = 9;
 
 /// Longest grace period; the CRI's seconds are signed 64 bits.
 const LONGEST_GRACE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -85,10 +89,32 @@ impl Driver {
     pub(super) fn signal(&self, id: &ContainerId) {
         let (Ok(container), Some(live)) = (self.container(id), self.live.get(id)) else { return };
         point("stop.signal");
+        if let Some(order) = self.signal_order(id, container.stop_signal) {
+            return self.carry_out(id, order);
+        }
         if let Err(e) = live.pidfd.send_signal(container.stop_signal) {
             // It ended in between: its exit is on the way.
             tracing::debug!(container = %id, signal = container.stop_signal, error = %e, "stop signal not delivered");
         }
+    }
+
+    /// What a runtime has to be asked for where the init is no process of this kernel.
+    fn signal_order(&self, id: &ContainerId, signal: i32) -> Option<LaunchConfig> {
+        let sandbox = &self.record.sandbox;
+        let handler = self.shared.handlers.get(&sandbox.handler).ok()?;
+        handler.signal_config(id.as_str(), &self.shared.bundle(&sandbox.id, id), &self.shared.config.state, signal)
+    }
+
+    /// Has a runtime send a signal, beside the driver.
+    fn carry_out(&self, id: &ContainerId, order: LaunchConfig) {
+        let (shared, id) = (self.shared.clone(), id.clone());
+        tokio::spawn(async move {
+            let sent = blocking("signal a container", move || crate::oneshot::run(&shared, &order)).await;
+            if let Err(e) = sent {
+                // It ended in between, or its pod's first container did: its exit is on the way.
+                tracing::debug!(container = %id, error = %e, "signal not delivered");
+            }
+        });
     }
 
     /// Kills what has used its grace period up, and gives up on what does not die of it.
@@ -120,9 +146,12 @@ impl Driver {
     /// comes as an event: nobody waits for a cgroup that takes its time (v1 freezes and kills it until it is empty).
     pub(crate) fn kill(&mut self, id: &ContainerId) {
         self.flights.doom(id);
-        if let Some(live) = self.live.get(id) {
+        match (self.live.get(id), self.signal_order(id, KILL)) {
+            // What stands for the init ends when the container has.
+            (Some(_), Some(order)) => self.carry_out(id, order),
             // ESRCH: it has ended, the exit is on the way.
-            let _ = live.pidfd.send_signal(9);
+            (Some(live), None) => drop(live.pidfd.send_signal(KILL)),
+            (None, _) => {}
         }
         let Ok(record) = self.container(id).cloned() else { return };
         let shared = self.shared.clone();

@@ -5,6 +5,7 @@
 //! teardown: CNI DEL ─▶ namespace unpinned ─▶ monitor leaves ─▶ mounts ─▶ files     (each step tried, whatever fails)
 //! ```
 
+pub(crate) mod container;
 mod files;
 mod namespaces;
 mod network;

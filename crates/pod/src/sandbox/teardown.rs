@@ -73,6 +73,7 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
         failures.note(crate::driver::discard_container(shared, &record.sandbox, container).await);
     }
     failures.note(disconnect(shared, &record.sandbox).await);
+    failures.note(super::container::delete(shared, &record.sandbox).await);
     failures.note(dismiss(shared, record, monitor).await);
     let dir = shared.pod_dir(id);
     let hierarchies = shared.hierarchies.clone();
@@ -81,6 +82,7 @@ pub(crate) async fn discard(shared: &Arc<Shared>, record: &PodRecord, monitor: O
         blocking("remove the pod's files", move || {
             let mut failures = Failures::default();
             failures.note(unmount(&files::shm(&dir)));
+            failures.note(super::container::unmount_left(&dir));
             // The cgroup of the pod's init, where it had one; with it go the ancestors that cricket made.
             failures.note(crate::driver::remove_cgroup(&hierarchies, &init));
             if failures.0.is_empty() {

@@ -105,8 +105,10 @@ impl Pods {
         let short = record.id.short().to_owned();
         let (pipes, stdio) = Pipes::make(&session)?;
         let (command, record) = (session.command.clone(), record.clone());
-        let (request, leaf) =
-            brief("prepare the exec", move || prepare(&shared, &record, &live, &command, None, stdio)).await?;
+        let (request, leaf) = brief("prepare the exec", move || {
+            prepare(&shared, &pod.record.sandbox, &record, &live, &command, None, stdio)
+        })
+        .await?;
         let started = start(monitor, request, leaf).await;
         let wrap =
             |e: Error| Error::new(cricket_model::Kinded::kind(&e), format_args!("exec in container {short}: {e}"));

@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::error::{Error, Result};
 use crate::pods::Pods;
-use crate::record::SandboxState;
+use crate::record::{SandboxRecord, SandboxState};
 use crate::shared::blocking;
 
 /// A connection over the loopback interface that is not accepted by then: the listener's queue is full.
@@ -34,8 +34,8 @@ impl Pods {
             return Err(Error::precondition(format_args!("pod sandbox {} is not ready", sandbox.id.short())));
         }
         let mut refusal = None;
-        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-            match connect(sandbox.netns.clone(), SocketAddr::new(address, number)).await {
+        for (netns, address) in self.ways(sandbox) {
+            match connect(netns, SocketAddr::new(address, number)).await {
                 Ok(stream) => return Ok(stream),
                 // That of 127.0.0.1 says more: many pods have no IPv6 at all.
                 Err(error) => refusal = refusal.or(Some(error)),
@@ -44,6 +44,19 @@ impl Pods {
         let cause = refusal.map_or_else(String::new, |error| format!(": {error}"));
         let message = format_args!("connect to port {port} of pod sandbox {}{cause}", sandbox.id.short());
         Err(Error::new(ErrorKind::Unavailable, message))
+    }
+
+    /// From where and to which addresses. A runtime with a network stack of its own has taken the pod's addresses over:
+    /// nobody listens in the network namespace, but the host reaches them as any other does.
+    fn ways(&self, sandbox: &SandboxRecord) -> Vec<(Option<PathBuf>, IpAddr)> {
+        let handler = self.shared().handlers.get(&sandbox.handler);
+        if let Some(network) = &sandbox.network
+            && handler.is_ok_and(|handler| handler.needs_sandbox_container())
+        {
+            return network.ips.iter().map(|ip| (None, *ip)).collect();
+        }
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        loopback.map(|address| (sandbox.netns.clone(), address)).to_vec()
     }
 }
 

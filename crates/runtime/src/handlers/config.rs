@@ -1,5 +1,6 @@
 //! A handler's configuration, in containerd's words, and what is made of it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::oci_cli::OciCli;
 use super::youki::Youki;
-use super::{Handler, OCI_TYPE, RUNC_TYPE, YOUKI_TYPE};
+use super::{Features, Handler, OCI_TYPE, RUNC_TYPE, YOUKI_TYPE};
 
 /// Largest `base_runtime_spec`.
 const MAX_BASE_SPEC: u64 = 1 << 20;
@@ -125,7 +126,11 @@ impl Kinded for HandlerError {
 }
 
 /// The handler that an entry describes.
-pub(super) fn build(config: &HandlerConfig, driver: CgroupDriver) -> Result<Arc<dyn Handler>, HandlerError> {
+pub(super) fn build(
+    config: &HandlerConfig,
+    driver: CgroupDriver,
+    able: &BTreeMap<PathBuf, Features>,
+) -> Result<Arc<dyn Handler>, HandlerError> {
     check_name(&config.name)?;
     let unsupported = |reason: String| HandlerError::Unsupported { name: config.name.clone(), reason };
     if let Some(wants) = config.options.systemd_cgroup
@@ -148,7 +153,10 @@ pub(super) fn build(config: &HandlerConfig, driver: CgroupDriver) -> Result<Arc<
             config.runtime_path
         ))),
         "" | YOUKI_TYPE => Ok(Arc::new(Youki::new(config.clone(), spec_options(config)?))),
-        RUNC_TYPE | OCI_TYPE => Ok(Arc::new(OciCli::new(config.clone(), spec_options(config)?))),
+        RUNC_TYPE | OCI_TYPE => {
+            let able = super::oci_cli::found(config).and_then(|binary| able.get(&binary).copied()).unwrap_or_default();
+            Ok(Arc::new(OciCli::new(config.clone(), spec_options(config)?, able)))
+        }
         kind => Err(is_shim(kind)),
     }
 }

@@ -5,6 +5,7 @@
 //! asks for it is refused with that reason. It does not stop the daemon, unless it is the default.
 
 mod config;
+mod features;
 mod oci_cli;
 mod youki;
 
@@ -17,7 +18,7 @@ use cricket_cgroup::Cgroup;
 use cricket_model::{ErrorKind, Kinded};
 use cricket_oci::SpecOptions;
 use cricket_wire::exec_config::SeccompConfig;
-use cricket_wire::launch_config::LaunchConfig;
+use cricket_wire::launch_config::{LaunchConfig, SYSTEM_PATH};
 
 pub use config::{CgroupDriver, HandlerConfig, HandlerError, HandlerOptions};
 
@@ -30,6 +31,11 @@ pub const OCI_TYPE: &str = "io.cricket.oci.v1";
 /// containerd's `runtime_type` of the same.
 pub const RUNC_TYPE: &str = "io.containerd.runc.v2";
 
+/// The bundle of a pod's first container in the pod's folder; those of others are `c/ID`.
+pub const SANDBOX_BUNDLE: &str = "sandbox";
+/// Where in the pod's folder a runtime keeps what goes with the pod.
+pub const POD_ROOT: &str = "runtime";
+
 /// What a handler can do, as `Status.runtime_handlers` says it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Features {
@@ -39,13 +45,13 @@ pub struct Features {
     pub recursive_read_only_mounts: bool,
 }
 
-/// How a command is executed in a handler's container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExecBy {
-    /// cricket's own helper joins the container's namespaces.
-    Join,
-    /// The runtime's `exec`: its containers are not made of this kernel's namespaces.
-    Cli,
+/// A command to be executed by a runtime itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecInput {
+    /// The process (runtime-spec, config.md, "Process"), as JSON.
+    pub process: String,
+    /// Its `terminal` is set.
+    pub terminal: bool,
 }
 
 /// What a launch is made of.
@@ -63,6 +69,8 @@ pub struct LaunchInput<'a> {
     pub cgroup: &'a Cgroup,
     /// The compiled seccomp profile, which goes along as a descriptor.
     pub seccomp: Option<SeccompConfig>,
+    /// It is the pod's first container, see [`Handler::needs_sandbox_container`].
+    pub sandbox: bool,
 }
 
 /// One way of running containers.
@@ -73,7 +81,8 @@ pub trait Handler: Send + Sync + fmt::Debug {
     /// What it can do on this host.
     fn features(&self) -> Features;
 
-    /// Whether the pod itself has to be a container of the runtime.
+    /// Whether the pod itself has to be a container of the runtime: its first one, with the pod's ID, annotated as
+    /// sandbox, in the pod's network namespace. cricket's own init runs in it.
     fn needs_sandbox_container(&self) -> bool {
         false
     }
@@ -99,9 +108,14 @@ pub trait Handler: Send + Sync + fmt::Debug {
         self.delete_config(id, bundle, state)
     }
 
-    /// How commands are executed in its containers.
-    fn exec_by(&self) -> ExecBy {
-        ExecBy::Join
+    /// The order that signals a container's init; `None`: it is a process of this kernel and signalled as such.
+    fn signal_config(&self, _id: &str, _bundle: &Path, _state: &Path, _signal: i32) -> Option<LaunchConfig> {
+        None
+    }
+
+    /// The order that executes a command in a running container; `None`: cricket's own helper joins its namespaces.
+    fn exec_config(&self, _id: &str, _bundle: &Path, _state: &Path, _exec: &ExecInput) -> Option<LaunchConfig> {
+        None
     }
 
     /// Whether it can run now; the error names what is missing. Asked when a pod starts and by `doctor`.
@@ -172,10 +186,11 @@ impl Handlers {
         let builtin =
             HandlerConfig { name: DEFAULT_NAME.into(), runtime_type: YOUKI_TYPE.into(), ..Default::default() };
         let (mut known, mut refused) = (BTreeMap::new(), BTreeMap::new());
+        let able = features::ask(list.iter().filter_map(oci_cli::found));
         // The one that needs nothing is there under its own name, unless the name is taken.
         let has_builtin = list.iter().any(|c| c.name == DEFAULT_NAME);
         for config in list.iter().chain((!has_builtin).then_some(&builtin)) {
-            match config::build(config, driver) {
+            match config::build(config, driver, &able) {
                 Ok(handler) => drop(known.insert(config.name.clone(), handler)),
                 Err(HandlerError::Unsupported { reason, .. }) if config.name != default => {
                     refused.insert(config.name.clone(), reason);
@@ -224,6 +239,11 @@ impl Handlers {
     pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
         self.refused.iter().map(|(name, reason)| (name.as_str(), reason.as_str()))
     }
+}
+
+/// Where hooks and the runtimes' own helpers look programs up.
+fn system_path() -> String {
+    SYSTEM_PATH.join(":")
 }
 
 fn names(known: &BTreeMap<String, Arc<dyn Handler>>) -> String {

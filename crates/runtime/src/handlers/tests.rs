@@ -106,6 +106,7 @@ fn orders() {
         terminal: true,
         cgroup: &cgroup,
         seccomp: None,
+        sandbox: false,
     };
     let mut crun = entry("crun", OCI_TYPE);
     crun.options.binary_name = "/opt/crun".into();
@@ -120,10 +121,25 @@ fn orders() {
     assert_eq!((after.id.as_str(), after.bundle.as_path()), ("abc", input.bundle));
     let LaunchConfig::OciCli(cli) = handlers.get("crun").expect("crun").launch_config(&input) else { panic!("kind") };
     assert_eq!((cli.binary.as_str(), cli.root.as_path()), ("/opt/crun", Path::new("/run/cricket/oci/crun")));
-    assert_eq!(cli.action, OciAction::Run { terminal: true });
+    assert_eq!(cli.action, OciAction::Run { terminal: true, keeper: false });
     let error = handlers.get("crun").expect("crun").check().expect_err("missing");
     assert_eq!(error.to_string(), "runtime handler \"crun\": /opt/crun is not there");
     let delete = handlers.get("runc").expect("runc").delete_config("abc", input.bundle, input.state);
     let Some(LaunchConfig::OciCli(delete)) = delete else { panic!("kind") };
     assert_eq!((delete.binary.as_str(), delete.action), ("runc", OciAction::Delete));
+}
+
+#[test]
+fn gvisor_is_known_by_its_name() {
+    let mut config = entry("sandboxed", RUNC_TYPE);
+    for (binary, want) in [("/opt/runsc", true), ("runsc-kvm", true), ("runscx", false), ("runc", false)] {
+        config.options.binary_name = binary.into();
+        let handlers = handlers(std::slice::from_ref(&config), "");
+        let handler = handlers.get("sandboxed").expect("configured");
+        assert_eq!(handler.needs_sandbox_container(), want, "{binary}");
+        let exec = ExecInput { process: "{}".into(), terminal: false };
+        let (bundle, state) = (Path::new("/b"), Path::new("/s"));
+        assert_eq!(handler.exec_config("a", bundle, state, &exec).is_some(), want);
+        assert_eq!(handler.signal_config("a", bundle, state, 15).is_some(), want);
+    }
 }
