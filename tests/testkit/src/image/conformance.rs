@@ -33,7 +33,8 @@ int main(int count, char **words) {
 pub fn conformance(programs: &Path) -> Result<Vec<Named>> {
     let mut images = Vec::new();
     let mut add = |name: &str, tag: &str, image: ImageBuilder| -> Result<()> {
-        let image = image.env(&[PATH]).build()?;
+        // Names of one image ID would be counted as one image's.
+        let image = image.env(&[PATH]).set("Labels", json!({ "name": name, "tag": tag })).build()?;
         images.push(Named { repository: format!("{REPOSITORY}/{name}"), tag: tag.to_owned(), image });
         Ok(())
     };
@@ -45,16 +46,12 @@ pub fn conformance(programs: &Path) -> Result<Vec<Named>> {
     let users = Layer::gzip(users)?;
     let shell = Layer::gzip(shell()?)?;
     let agnhost = agnhost(programs)?;
-    // Tags of one image ID would be counted as one image's.
     for tag in ["2.63.0", "2.55"] {
-        let image = Image::of([users.clone(), shell.clone(), agnhost.clone()])
-            .entrypoint(&["/agnhost"])
-            .cmd(&["pause"])
-            .set(
+        let image =
+            Image::of([users.clone(), shell.clone(), agnhost.clone()]).entrypoint(&["/agnhost"]).cmd(&["pause"]).set(
                 "ExposedPorts",
                 json!({ "80/tcp": {}, "5000/tcp": {}, "8080/tcp": {}, "8081/tcp": {}, "9376/tcp": {} }),
-            )
-            .set("Labels", json!({ "tag": tag }));
+            );
         add("agnhost", tag, image)?;
     }
     let interactive = || Image::of([base.clone(), shell.clone()]).cmd(&["sh"]);
@@ -65,7 +62,7 @@ pub fn conformance(programs: &Path) -> Result<Vec<Named>> {
     let setuid = Layer::gzip(Tree::new().file("nnp", 0o4755, compile(EFFECTIVE_UID)?))?;
     add("nonewprivs", "1.4", Image::of([base.clone(), setuid]).cmd(&["/nnp"]))?;
     for tag in ["1.15-4", "1.27-0"] {
-        add("nginx", tag, nginx(&base, 80)?.set("Labels", json!({ "tag": tag })))?;
+        add("nginx", tag, nginx(&base, 80)?)?;
     }
     add("httpd", "2.4.38-4", httpd(&base)?)?;
     Ok(images)
