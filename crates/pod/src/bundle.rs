@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use cricket_cgroup::{Hierarchies, Version};
 use cricket_cri_api::v1;
 use cricket_oci::HostFacts;
 use cricket_oci::oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxNamespaceType, Spec};
@@ -109,4 +110,42 @@ pub(crate) fn limit(spec: &mut Spec, resources: &v1::LinuxContainerResources, ho
     linux.set_resources(Some(wanted));
     spec.set_linux(Some(linux));
     Ok(())
+}
+
+/// Leaves limits of huge pages out where a hybrid host has their controller in version 2's hierarchy: OCI runtimes look
+/// among version 1's only, and then refuse every container of a kubelet, which always names them. The cgroup has them
+/// already: it is made, with all its limits, before any runtime is called.
+pub(crate) fn leave_hybrid(spec: &mut Spec, hierarchies: &Hierarchies) {
+    let there = hierarchies.version() == Version::V2 || hierarchies.all().iter().any(|each| each.has("hugetlb"));
+    let Some(mut linux) = spec.linux().clone().filter(|_| !there) else { return };
+    let Some(mut resources) = linux.resources().clone() else { return };
+    resources.set_hugepage_limits(None);
+    linux.set_resources(Some(resources));
+    spec.set_linux(Some(linux));
+}
+
+#[cfg(test)]
+mod tests {
+    use cricket_cgroup::{Hierarchy, Kind};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn limits_of_huge_pages_stay_where_runtimes_find_the_controller() {
+        let resources = json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 0 }], "memory": { "limit": 1 } });
+        let spec = json!({ "ociVersion": "1.1.0", "linux": { "resources": resources } });
+        let left = |version, kinds: Vec<Kind>| {
+            let list = kinds.into_iter().map(|kind| Hierarchy { mount: "/sys/fs/cgroup".into(), kind }).collect();
+            let mut spec: Spec = serde_json::from_value(spec.clone()).expect("a specification");
+            leave_hybrid(&mut spec, &Hierarchies::new(version, list));
+            let resources = spec.linux().clone().and_then(|linux| linux.resources().clone()).expect("resources");
+            assert!(resources.memory().is_some());
+            resources.hugepage_limits().is_some()
+        };
+        let v1 = |controller: &str| Kind::V1(vec![controller.to_owned()]);
+        assert!(left(Version::V2, vec![Kind::V2]));
+        assert!(left(Version::V1, vec![v1("memory"), v1("hugetlb"), Kind::V2]));
+        assert!(!left(Version::V1, vec![v1("memory"), Kind::V2]));
+    }
 }

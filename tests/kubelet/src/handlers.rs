@@ -16,7 +16,11 @@ struct Handler {
 pub const BUILT_IN: &str = "youki";
 
 /// OCI runtimes by path.
-const BINARIES: [Handler; 1] = [Handler { name: "runc", tool: "runc", program: "runc" }];
+const BINARIES: [Handler; 2] = [
+    Handler { name: "runc", tool: "runc", program: "runc" },
+    // gVisor: a kernel of its own for each pod.
+    Handler { name: "runsc", tool: "gvisor", program: "runsc" },
+];
 
 /// The names of all, the default first.
 pub fn names() -> Vec<&'static str> {

@@ -87,6 +87,7 @@ impl Launch {
             let mut spec = bundle::read(&dir)?;
             bundle::join(&mut spec, &joined)?;
             bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
+            bundle::leave_hybrid(&mut spec, &shared.hierarchies);
             bundle::write(&dir, &spec)?;
             if let Some(label) = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()) {
                 let cancelled = || *cancelled.borrow();

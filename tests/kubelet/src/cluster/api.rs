@@ -58,7 +58,7 @@ impl Api {
         self.call(Method::PATCH, path, Some(("application/merge-patch+json", patch))).await
     }
 
-    /// Deletes an object as its own grace period has it, not waiting for the end.
+    /// Deletes an object, or all of a collection, as its own grace period has it, not waiting for the end.
     pub async fn delete(&self, path: &str) -> Result<Value> {
         self.call(Method::DELETE, path, Some(("application/json", &json!({ "propagationPolicy": "Background" })))).await
     }

@@ -25,6 +25,7 @@ use control::ControlPlane;
 use cricket_testkit::daemon::Program;
 use cricket_testkit::host;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -124,7 +125,16 @@ impl Cluster {
 
     /// Deletes every pod, and fails when any of them leaves something on the machine.
     pub async fn finish(mut self) -> Result<()> {
-        self.kubectl("default")?.run(&["delete", "pods", "--all", "--all-namespaces", "--timeout=90s"]).await?;
+        let list = self.api().get("/api/v1/pods").await?;
+        let metadata = list["items"].as_array().into_iter().flatten().map(|pod| &pod["metadata"]);
+        let pods: Vec<_> =
+            metadata.filter_map(|meta| Some((meta["namespace"].as_str()?, meta["name"].as_str()?))).collect();
+        for namespace in pods.iter().map(|(namespace, _)| *namespace).collect::<BTreeSet<_>>() {
+            self.api().delete(&format!("/api/v1/namespaces/{namespace}/pods")).await?;
+        }
+        for (namespace, name) in pods {
+            self.api().gone(&format!("/api/v1/namespaces/{namespace}/pods"), name, JOIN_LIMIT).await?;
+        }
         let own: Vec<_> = self.control.pids().collect();
         let mut left = Vec::new();
         // The first one has the files of the control plane.
