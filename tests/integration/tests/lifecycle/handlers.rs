@@ -1,5 +1,7 @@
 //! Runtime handlers: the default one, an OCI binary by path, and one that nobody has configured.
 
+mod suite;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,7 +12,8 @@ use cricket_testkit::daemon::Options;
 use cricket_testkit::host::tool_dir;
 use cricket_testkit::logs::lines;
 
-use crate::support::{SOON, Scene, idle, node, security, shell};
+use crate::support::{SOON, Scene, idle, mount, node, security, shell};
+use crate::userns;
 
 /// A node with runc as a handler of that name.
 async fn with_runc() -> Result<Node> {
@@ -42,7 +45,9 @@ async fn runc_by_path_runs_pods() -> Result<()> {
     let cri = node.daemon.cri().await?;
     let status = cri.runtime().status(v1::StatusRequest { verbose: false }).await?.into_inner();
     let handler = status.runtime_handlers.iter().find(|h| h.name == "runc").context("runc is listed")?;
-    assert!(handler.features.is_some_and(|f| !f.user_namespaces), "what cricket does not do is not advertised");
+    // What it says of itself, and this host can.
+    let own = status.runtime_handlers.iter().find(|h| h.name == "youki").context("youki is listed")?;
+    assert_eq!(handler.features, own.features);
     let pod = node.daemon.pod("runc");
     let id = cri.run_pod_with(&pod, "runc").await?;
     assert_eq!(cri.pod(&id).await?.runtime_handler, "runc");
@@ -94,4 +99,28 @@ async fn both_handlers_live_side_by_side() -> Result<()> {
     }
     assert_eq!(cri.pod(&first).await?.runtime_handler, "");
     Ok(())
+}
+
+#[tokio::test]
+async fn pods_with_users_of_their_own_by_runc() -> Result<()> {
+    let node = with_runc().await?;
+    let cri = node.daemon.cri().await?;
+    let pod = userns::of_pod(&node, "runc-userns");
+    let id = cri.run_pod_with(&pod, "runc").await?;
+    let scene = Scene { cri, pod, id, node: node.into() };
+    let volume = scene.node.daemon.home().join("volume");
+    std::fs::create_dir_all(&volume)?;
+    std::fs::write(volume.join("file"), "kept\n")?;
+    let mut config = userns::with_users(idle("main"));
+    config.mounts.push(userns::mapped(mount(&volume, "/volume")));
+    config.mounts.push(v1::Mount { readonly: true, recursive_read_only: true, ..mount(&volume, "/below") });
+    let main = scene.run(&config).await?;
+    // Mapped are the root file system and the volume that asks for it, and a read-only one is that wholly.
+    let seen = "id -u; awk '{print $2}' /proc/self/uid_map; stat -c %u / /bin/sh /volume /volume/file /etc/hosts";
+    assert_eq!(scene.sh(&main, seen).await?, "0\n300000\n0\n0\n0\n0\n0");
+    assert_eq!(scene.sh(&main, "echo more >> /volume/file; stat -c %u /below").await?, "65534");
+    assert_eq!(std::fs::read_to_string(volume.join("file"))?, "kept\nmore\n");
+    let node = scene.node.clone();
+    scene.end().await?;
+    node.daemon.assert_no_leaks(SOON)
 }

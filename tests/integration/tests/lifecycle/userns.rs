@@ -60,7 +60,8 @@ fn volume(scene: &Scene, name: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-fn mapped(mount: v1::Mount) -> v1::Mount {
+/// A mount whose IDs are the pod's.
+pub(crate) fn mapped(mount: v1::Mount) -> v1::Mount {
     v1::Mount { uid_mappings: vec![IDS], gid_mappings: vec![IDS], ..mount }
 }
 
