@@ -20,6 +20,8 @@ const NAME: &str = "console";
 #[derive(Debug)]
 pub(crate) struct Console {
     listener: UnixListener,
+    /// Where it is.
+    directory: OwnedFd,
     path: PathBuf,
 }
 
@@ -28,15 +30,15 @@ impl Console {
     pub(crate) fn listen(dir: &Path) -> Result<Self, Error> {
         let failed = |e: std::io::Error| Error::io(format!("make a console socket in {}", dir.display()), e);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-        let short = format!("/proc/self/fd/{}/{NAME}", fd.as_raw_fd());
+        let directory = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let short = format!("/proc/self/fd/{}/{NAME}", directory.as_raw_fd());
         let listener = UnixListener::bind(short).map_err(failed)?;
-        Ok(Self { listener, path: dir.join(NAME) })
+        Ok(Self { listener, directory, path: dir.join(NAME) })
     }
 
-    /// Where the runtime connects to.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Where the runtime connects to: through this process, for the same reason.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}/{NAME}", std::process::id(), self.directory.as_raw_fd())
     }
 
     /// Waits until the runtime has connected.

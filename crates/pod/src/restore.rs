@@ -50,6 +50,7 @@ impl Pods {
         for dir in shared.handlers.iter().map(|h| h.state_dir(state)).filter(|dir| dir.starts_with(state)) {
             crate::sandbox::make_dir(&dir, 0o700)?;
         }
+        crate::sandbox::container::prepare(&shared);
         let reader = shared.clone();
         let records = blocking("read the pods' records", move || load(&reader)).await?;
         records.iter().for_each(|record| shared.selinux.reserve(record));

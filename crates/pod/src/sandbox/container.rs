@@ -25,6 +25,15 @@ use crate::shared::{Shared, blocking};
 /// What runs in it: the exec helper under this name, told that it is alone.
 const PROGRAM: [&str; 2] = ["cricket-init", "alone"];
 
+/// Makes what all pods share of it, where a handler will want it: each pod tries again what fails now. Blocks briefly.
+pub(crate) fn prepare(shared: &Shared) {
+    if shared.handlers.iter().any(|handler| handler.needs_sandbox_container())
+        && let Err(e) = root(shared)
+    {
+        tracing::warn!(error = %e, "nothing to build pods out of");
+    }
+}
+
 /// Where the bundle is.
 pub(crate) fn bundle(shared: &Shared, sandbox: &SandboxRecord) -> PathBuf {
     shared.pod_dir(&sandbox.id).join(SANDBOX_BUNDLE)
@@ -124,7 +133,7 @@ fn root(shared: &Shared) -> Result<PathBuf> {
     if DONE.get() == Some(&root) {
         return Ok(root);
     }
-    for name in ["dev", "proc", "sys"] {
+    for name in ["dev/shm", "proc", "sys"] {
         make_dir(&root.join(name), 0o755)?;
     }
     let (program, fresh) = (root.join(PROGRAM[0]), root.join(format!(".{}", uuid::Uuid::new_v4().simple())));
