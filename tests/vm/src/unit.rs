@@ -127,14 +127,16 @@ pub(crate) async fn connect() -> Result<Cri> {
     Cri::connect(Path::new("/run/cricket/cricket.sock")).await
 }
 
-/// The addresses that host-local has given away, in every network.
+/// The addresses that host-local has given away, in every network. It does not sync its files: after a power cut one may be
+/// there without a word of whose it was. No DEL can find such a lease again, whoever asks for it.
 pub(crate) fn leases() -> Result<Vec<String>> {
     let mut found = Vec::new();
     let Ok(networks) = std::fs::read_dir(LEASES) else { return Ok(found) };
     for network in networks {
         for file in std::fs::read_dir(network?.path())? {
-            let name = file?.file_name().to_string_lossy().into_owned();
-            if name.starts_with("10.") {
+            let file = file?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with("10.") && file.metadata()?.len() > 0 {
                 found.push(name);
             }
         }
