@@ -142,7 +142,13 @@ impl Layout {
     }
 
     /// The command that becomes the kubelet of this node.
-    pub(crate) fn command(&self, node: &str, address: Ipv4Addr, options: &KubeletOptions) -> Result<Command> {
+    pub(crate) fn command(
+        &self,
+        node: &str,
+        address: Ipv4Addr,
+        containerd: &Path,
+        options: &KubeletOptions,
+    ) -> Result<Command> {
         let mut command = host::bound("unshare");
         command.args(["--mount", "--propagation", "unchanged", "--", "sh", "-c", WRAPPER, "sh"]);
         command.arg(self.home.join("plugins")).arg(self.home.join("links"));
@@ -152,6 +158,8 @@ impl Layout {
         command.arg("--cert-dir").arg(self.home.join("pki"));
         command.arg(format!("--hostname-override={node}"));
         command.arg(format!("--node-ip={address}"));
+        // Where cAdvisor looks for containerd: not at the one that the machine may have.
+        command.arg(format!("--containerd={}", containerd.display()));
         if let Some(path) = &options.kubeconfig {
             command.arg("--kubeconfig").arg(path);
         }

@@ -19,6 +19,7 @@ pub struct Kubelet {
     child: Option<Child>,
     layout: Layout,
     options: KubeletOptions,
+    containerd: PathBuf,
     node: String,
     address: Ipv4Addr,
     url: String,
@@ -36,6 +37,7 @@ impl Kubelet {
             child: None,
             layout,
             options: options.clone(),
+            containerd: daemon.containerd_socket(),
             node: format!("node-{}", daemon.mark()),
             url: format!("http://{address}:{read_only}"),
             address,
@@ -51,7 +53,7 @@ impl Kubelet {
             bail!("kubelet {} runs already", child.id());
         }
         let log = OpenOptions::new().create(true).append(true).open(self.layout.log())?;
-        let mut command = self.layout.command(&self.node, self.address, &self.options)?;
+        let mut command = self.layout.command(&self.node, self.address, &self.containerd, &self.options)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(host::spawn(command)?);
         let began = Instant::now();
@@ -134,6 +136,12 @@ impl Kubelet {
     /// What node and pods use, as `/stats/summary` has it.
     pub async fn summary(&self) -> Result<Value> {
         self.get("/stats/summary").await
+    }
+
+    /// What cAdvisor has measured, as Prometheus reads it.
+    pub async fn cadvisor(&self) -> Result<String> {
+        let answer = self.client.get(format!("{}/metrics/cadvisor", self.url)).send().await?.error_for_status()?;
+        Ok(answer.text().await?)
     }
 
     /// One pod, once the question has an answer; an error shows the pod as it was last.

@@ -23,6 +23,8 @@ pub struct Options {
     pub all_handlers: bool,
     /// The handler of pods that name none; empty: the built-in one.
     pub default_handler: String,
+    /// Have cricket answer cAdvisor, as containerd does anyway.
+    pub cadvisor: bool,
     /// The kubelet.
     pub kubelet: KubeletOptions,
 }
@@ -74,6 +76,7 @@ impl Node {
         let mut daemon = daemon::Options {
             program: options.program.clone(),
             registry: Some(registry.url().to_owned()),
+            cadvisor: options.cadvisor,
             ..Default::default()
         };
         if options.program != Program::Containerd {

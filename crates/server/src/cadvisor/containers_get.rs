@@ -16,8 +16,8 @@ const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 /// The image of sandboxes, which have none: rules for dashboards take what has no image for a mere control group.
 const SANDBOX_IMAGE: &str = "cricket-init";
 
-pub(super) fn handle(service: &Cadvisor, request: &GetContainerRequest) -> Result<GetContainerResponse, Status> {
-    let container = match service.find(&request.id)? {
+pub(super) async fn handle(service: &Cadvisor, request: &GetContainerRequest) -> Result<GetContainerResponse, Status> {
+    let container = match service.find_soon(&request.id).await? {
         Found::Sandbox(pod) => sandbox(&pod),
         Found::Container(pod, record) => container(&pod, &record),
     };

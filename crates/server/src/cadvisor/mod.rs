@@ -10,7 +10,8 @@
 //! The calls are those of cAdvisor 0.56 (kubelet 1.36), `container/containerd`. A cgroup whose name has 64 hexadecimal
 //! digits is a container or a pod's sandbox to it; a sandbox's network is read from `/proc/PID/net/dev`.
 //!
-//! Invariants: published pictures are read, nothing is changed, nobody is waited for; only whole IDs are looked up.
+//! Invariants: published pictures are read, nothing is changed; only whole IDs are looked up. cAdvisor sees a control group
+//! the moment it is made and asks once: a pod that is just being made is waited for, a second at most.
 
 mod containers_get;
 mod messages;
@@ -20,8 +21,9 @@ mod tests;
 mod version;
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cricket_pod::{ContainerRecord, PodView, Pods};
 use prost::Message;
@@ -35,6 +37,10 @@ use tonic_prost::ProstCodec;
 const NAMESPACE: &str = "containerd-namespace";
 /// Kubernetes' namespace, the only one there is here.
 const KUBERNETES: &str = "k8s.io";
+/// Characters of an ID.
+const ID: usize = 64;
+/// How long a control group may be there before its pod is: cAdvisor waits for two seconds.
+const SOON: Duration = Duration::from_secs(1);
 /// Largest request, in bytes: one ID.
 const MAX_REQUEST: usize = 4096;
 
@@ -63,7 +69,7 @@ impl Cadvisor {
     fn find(&self, id: &str) -> Result<Found, Status> {
         let absent =
             || Status::not_found(format!("container {:?}: not found", id.chars().take(80).collect::<String>()));
-        if id.len() != 64 {
+        if id.len() != ID {
             return Err(absent());
         }
         if let Ok((pod, container)) = self.0.pods.container(id) {
@@ -72,16 +78,36 @@ impl Cadvisor {
         self.0.pods.pod(id).map(Found::Sandbox).map_err(|_| absent())
     }
 
+    /// The same; one that is not there may be about to be.
+    async fn find_soon(&self, id: &str) -> Result<Found, Status> {
+        let mut events = self.0.pods.events();
+        let found = self.find(id);
+        if found.is_ok() || id.len() != ID {
+            return found;
+        }
+        let made = async {
+            // Who is told that some were missed looks again.
+            while events.recv().await.is_ok_and(|event| event.id != id) {}
+        };
+        let _ = tokio::time::timeout(SOON, made).await;
+        self.find(id)
+    }
+
     async fn route(self, request: http::Request<Body>) -> http::Response<Body> {
         match request.uri().path() {
             "/containerd.services.version.v1.Version/Version" => {
-                unary(request, |()| Ok(version::handle(&self.0.version))).await
+                unary(request, move |()| ready(Ok(version::handle(&self.0.version)))).await
             }
             "/containerd.services.containers.v1.Containers/Get" => {
-                unary(request, |asked| in_namespace(asked).and_then(|r| containers_get::handle(&self, &r))).await
+                let handler = move |asked| {
+                    let service = self.clone();
+                    async move { containers_get::handle(&service, &in_namespace(asked)?).await }
+                };
+                unary(request, handler).await
             }
             "/containerd.services.tasks.v1.Tasks/Get" => {
-                unary(request, |asked| in_namespace(asked).and_then(|r| tasks_get::handle(&self, &r))).await
+                let handler = move |asked| ready(in_namespace(asked).and_then(|r| tasks_get::handle(&self, &r)));
+                unary(request, handler).await
             }
             path => Status::unimplemented(format!("{path}: this is cricket, which answers cAdvisor only")).into_http(),
         }
@@ -113,12 +139,11 @@ fn in_namespace<M>(request: Request<M>) -> Result<M, Status> {
 }
 
 /// Reads one request and writes its answer.
-async fn unary<A: Asked, R>(
-    request: http::Request<Body>,
-    handler: impl FnMut(A) -> Result<R, Status>,
-) -> http::Response<Body>
+async fn unary<A, R, Fut>(request: http::Request<Body>, handler: impl FnMut(A) -> Fut) -> http::Response<Body>
 where
+    A: Asked,
     R: Message + Default + 'static,
+    Fut: Future<Output = Result<R, Status>> + Send + 'static,
 {
     let codec = ProstCodec::<R, A::Message>::default();
     Grpc::new(codec).max_decoding_message_size(MAX_REQUEST).unary(Handler(handler, A::of), request).await
@@ -147,16 +172,18 @@ impl<M: Message + Default + 'static> Asked for Request<M> {
 /// A handler as tonic calls it.
 struct Handler<F, T>(F, T);
 
-impl<M, A, R, F, T> UnaryService<M> for Handler<F, T>
+impl<M, A, R, F, Fut, T> UnaryService<M> for Handler<F, T>
 where
     T: Fn(Request<M>) -> A,
-    F: FnMut(A) -> Result<R, Status>,
+    F: FnMut(A) -> Fut,
+    Fut: Future<Output = Result<R, Status>> + Send + 'static,
+    R: 'static,
 {
     type Response = R;
-    type Future = Ready<Result<Response<R>, Status>>;
+    type Future = BoxFuture<Response<R>, Status>;
 
     fn call(&mut self, request: Request<M>) -> Self::Future {
-        let asked = (self.1)(request);
-        ready((self.0)(asked).map(Response::new))
+        let answer = (self.0)((self.1)(request));
+        Box::pin(async move { answer.await.map(Response::new) })
     }
 }

@@ -190,6 +190,33 @@ async fn containers_and_the_pods_network_are_found_by_their_control_groups() -> 
     Ok(())
 }
 
+/// cAdvisor sees a control group when it is made, before its pod is there, and asks only once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_being_made_is_waited_for() -> Result<()> {
+    let (node, socket, _dir) = node().await?;
+    let client = Client::connect(&socket).await?;
+    let pod = cri::host_network(node.daemon.pod("cadvisor-early"));
+    let parent = pod.linux.as_ref().context("a parent")?.cgroup_parent.clone();
+    let mut hierarchies = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].into_iter().map(Path::new);
+    let hierarchy = hierarchies.find(|dir| dir.join("cgroup.procs").exists()).context("control groups")?;
+    let dir = hierarchy.join(parent.trim_start_matches('/'));
+    let first = tokio::task::spawn_blocking(move || {
+        let began = std::time::Instant::now();
+        loop {
+            let names = cricket_testkit::leaks::names(&dir);
+            if let Some(id) = names.iter().find_map(|name| name.split(['-', '.']).find(|part| part.len() == 64)) {
+                return Ok(id.to_owned());
+            }
+            anyhow::ensure!(began.elapsed() < SOON, "no control group in {}", dir.display());
+        }
+    });
+    let asked = async { anyhow::Ok(client.container(&first.await??).await?) };
+    let (scene, found) = tokio::join!(Scene::with(node.clone(), pod), asked);
+    let scene = scene?;
+    assert_eq!(found?.id, scene.id);
+    scene.end().await
+}
+
 #[tokio::test]
 async fn a_pod_that_shares_its_pid_namespace_has_one_such_process() -> Result<()> {
     let (node, socket, _dir) = node().await?;

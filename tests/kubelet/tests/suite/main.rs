@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cadvisor;
 mod failures;
 mod node;
 mod pulls;

@@ -33,6 +33,8 @@ pub struct Options {
     pub nri_keys: String,
     /// TOML keys for cricket's own table.
     pub own_keys: String,
+    /// Answer cAdvisor, at [`super::Daemon::containerd_socket`].
+    pub cadvisor: bool,
     /// TOML tables at the end of the file.
     pub tables: String,
     /// Pin network namespaces in `/run/netns`, as in production, instead of in
@@ -73,9 +75,15 @@ pub(super) fn write(options: &Options, place: &Place, network: &Network) -> Resu
     if options.program == Program::Containerd {
         text.push_str(&containerd()?);
     } else {
-        let driver = if host::systemd_driver() { "cgroup_driver = 'systemd'\n" } else { "" };
-        if !(driver.is_empty() && options.own_keys.is_empty()) {
-            text.push_str(&format!("[plugins.'io.cricket.v1']\n{driver}{}\n\n", options.own_keys));
+        let mut keys = options.own_keys.clone();
+        if host::systemd_driver() {
+            keys.push_str("\ncgroup_driver = 'systemd'\n");
+        }
+        if options.cadvisor {
+            keys.push_str(&format!("\ncadvisor_socket = {:?}\n", place.containerd().display().to_string()));
+        }
+        if !keys.is_empty() {
+            text.push_str(&format!("[plugins.'io.cricket.v1']\n{keys}\n\n"));
         }
         text.push_str(&format!(
             "[plugins.'io.containerd.nri.v1.nri']\n\

@@ -89,6 +89,14 @@ impl Daemon {
         self.place.socket()
     }
 
+    /// Where a kubelet's cAdvisor looks for containerd: nobody is there unless [`Options::cadvisor`] says so.
+    pub fn containerd_socket(&self) -> PathBuf {
+        match self.options.program {
+            Program::Containerd => self.socket(),
+            _ => self.place.containerd(),
+        }
+    }
+
     /// A new client.
     pub async fn cri(&self) -> Result<Cri> {
         Cri::connect(&self.socket()).await

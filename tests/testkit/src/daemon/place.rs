@@ -68,6 +68,11 @@ impl Place {
         Ok(lock.try_lock().is_ok().then_some(Self { mark, home, root, _lock: lock }))
     }
 
+    /// Where cricket answers cAdvisor.
+    pub(super) fn containerd(&self) -> PathBuf {
+        self.home.join("c.sock")
+    }
+
     pub(super) fn socket(&self) -> PathBuf {
         self.home.join("s.sock")
     }
