@@ -9,7 +9,7 @@ use std::path::Path;
 use cricket_cgroup::{Hierarchies, Version};
 use cricket_cri_api::v1;
 use cricket_oci::HostFacts;
-use cricket_oci::oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxNamespaceType, Spec};
+use cricket_oci::oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::error::{Error, Result};
 
@@ -122,6 +122,17 @@ pub(crate) fn leave_hybrid(spec: &mut Spec, hierarchies: &Hierarchies) {
     resources.set_hugepage_limits(None);
     linux.set_resources(Some(resources));
     spec.set_linux(Some(linux));
+}
+
+/// Leaves the IDs out where a user namespace is joined that has them: runtime-spec has a path or mappings, and runc
+/// insists. The built-in handler looks at both.
+pub(crate) fn leave_mappings(spec: &mut Spec) {
+    let Some(mut linux) = spec.linux().clone() else { return };
+    let user = |namespace: &LinuxNamespace| namespace.typ() == LinuxNamespaceType::User && namespace.path().is_some();
+    if linux.namespaces().iter().flatten().any(user) {
+        linux.set_uid_mappings(None).set_gid_mappings(None);
+        spec.set_linux(Some(linux));
+    }
 }
 
 #[cfg(test)]

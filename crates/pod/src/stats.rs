@@ -11,7 +11,7 @@ use cricket_model::{ContainerId, ErrorKind};
 use crate::error::{Error, Result};
 use crate::netstat;
 use crate::pods::Pods;
-use crate::record::{ContainerRecord, ContainerState};
+use crate::record::{ContainerRecord, ContainerState, SandboxRecord};
 use crate::shared::{Shared, blocking, now};
 use crate::view::{PodView, by_prefix};
 
@@ -73,9 +73,9 @@ impl Readers {
 impl Pods {
     /// ContainerStats.
     pub async fn container_stats(&self, id: &str) -> Result<v1::ContainerStats> {
-        let (_, record) = self.container(id)?;
+        let (pod, record) = self.container(id)?;
         let shared = self.shared().clone();
-        blocking("read statistics", move || Ok(container(&shared, &record))).await
+        blocking("read statistics", move || Ok(container(&shared, &pod.record.sandbox, &record))).await
     }
 
     /// ListContainerStats: running containers only, as the kubelet wants them. Each is read, which blocks, when it is
@@ -96,13 +96,13 @@ impl Pods {
             let fits = |c: &&Arc<ContainerRecord>| {
                 c.id.as_str().starts_with(&filter.id) && has_labels(&c.config.0.labels, &filter.label_selector)
             };
-            wanted.extend(pod.containers().filter(running).filter(fits).cloned());
+            wanted.extend(pod.containers().filter(running).filter(fits).map(|c| (pod.clone(), c.clone())));
         }
-        one_at_most("container", &filter.id, wanted.iter().map(|c| c.id.as_str()))?;
+        one_at_most("container", &filter.id, wanted.iter().map(|(_, c)| c.id.as_str()))?;
         let pods = pods.iter().map(|pod| pod.record.sandbox.id.as_str());
         one_at_most("pod sandbox", &filter.pod_sandbox_id, pods)?;
         let shared = self.shared().clone();
-        Ok(wanted.into_iter().map(move |c| container(&shared, &c)))
+        Ok(wanted.into_iter().map(move |(pod, c)| container(&shared, &pod.record.sandbox, &c)))
     }
 
     /// PodSandboxStats.
@@ -150,7 +150,7 @@ fn has_labels(labels: &HashMap<String, String>, wanted: &HashMap<String, String>
     wanted.iter().all(|(k, v)| labels.get(k) == Some(v))
 }
 
-fn container(shared: &Shared, record: &ContainerRecord) -> v1::ContainerStats {
+fn container(shared: &Shared, sandbox: &SandboxRecord, record: &ContainerRecord) -> v1::ContainerStats {
     let config = &record.config.0;
     let attributes = v1::ContainerAttributes {
         id: record.id.to_string(),
@@ -163,7 +163,9 @@ fn container(shared: &Shared, record: &ContainerRecord) -> v1::ContainerStats {
         writable_layer: writable(shared, &record.id),
         ..Default::default()
     };
-    if matches!(record.state, ContainerState::Running(_)) {
+    // What a runtime runs in the pod's first container is in that one's cgroup: a container's own would say zero.
+    let apart = !shared.handlers.get(&sandbox.handler).is_ok_and(|handler| handler.needs_sandbox_container());
+    if apart && matches!(record.state, ContainerState::Running(_)) {
         match shared.readers.read(shared, &record.cgroup) {
             Ok((stats, rate)) => {
                 answer.cpu = stats.cpu.map(|c| cpu(&c, stats.timestamp, rate));
@@ -192,7 +194,7 @@ fn sandbox(shared: &Shared, pod: &PodView) -> v1::PodSandboxStats {
     let config = &sandbox.config.0;
     let parent = shared.cgroups.parent(config);
     let (stats, rate) = shared.readers.read(shared, &parent).unwrap_or_default();
-    let containers: Vec<_> = pod.containers().filter(running).map(|c| container(shared, c)).collect();
+    let containers: Vec<_> = pod.containers().filter(running).map(|c| container(shared, sandbox, c)).collect();
     let at = now();
     let linux = v1::LinuxPodSandboxStats {
         cpu: stats.cpu.map(|c| cpu(&c, stats.timestamp, rate)),

@@ -88,6 +88,10 @@ impl Launch {
             bundle::join(&mut spec, &joined)?;
             bundle::limit(&mut spec, &record.resources.0, &shared.host.facts)?;
             bundle::leave_hybrid(&mut spec, &shared.hierarchies);
+            let handler = shared.handlers.get(&sandbox.handler);
+            if handler.is_ok_and(|handler| handler.delete_config("", &dir, &dir).is_some()) {
+                bundle::leave_mappings(&mut spec);
+            }
             bundle::write(&dir, &spec)?;
             if let Some(label) = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()) {
                 let cancelled = || *cancelled.borrow();
