@@ -9,7 +9,7 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use cricket_kubelet_tests::cluster::{Api, Change, Cluster, Kubectl};
-use cricket_kubelet_tests::{IMAGE, Options, Pod};
+use cricket_kubelet_tests::{IMAGE, Options, Pod, peer};
 use cricket_testkit::daemon::Program;
 use cricket_testkit::leaks;
 use serde_json::json;
@@ -30,9 +30,6 @@ struct Cli {
     /// How often
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// On containerd with runc instead of cricket
-    #[arg(long)]
-    peer: bool,
 }
 
 /// What is killed with SIGKILL, and when. It is started again at once.
@@ -63,7 +60,7 @@ impl Disturbance {
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
-    let program = if cli.peer { Program::Containerd } else { Program::Cricket };
+    let program = if peer() { Program::Containerd } else { Program::Cricket };
     let mut options = Options { program, ..Options::default() };
     options.kubelet.config.insert("maxPods".to_owned(), json!(cli.pods + 10));
     let mut cluster = Cluster::with(options).await?;
@@ -81,7 +78,7 @@ async fn main() -> Result<()> {
     daemon.cri().await?.remove_all_pods().await?;
     // containerd's snapshots are collected when it likes, too.
     let left: Vec<_> = stored(daemon.root()).difference(&before).cloned().collect();
-    ensure!(left.is_empty() || cli.peer, "left below {}: {left:#?}", daemon.root().display());
+    ensure!(left.is_empty() || peer(), "left below {}: {left:#?}", daemon.root().display());
     cluster.finish().await.context("at the end")?;
     println!("crowd: {} rounds of {} pods, nothing left", cli.rounds, cli.pods);
     Ok(())

@@ -134,7 +134,12 @@ fn sandbox_config(c: &v1::PodSandboxConfig) -> Value {
         })).collect::<Vec<_>>(),
         "labels": c.labels,
         "annotations": c.annotations,
-        "linux": c.linux.as_ref().map(|l| json!({ "cgroup_parent": l.cgroup_parent, "sysctls": l.sysctls })),
+        "linux": c.linux.as_ref().map(|l| json!({
+            "cgroup_parent": l.cgroup_parent,
+            "sysctls": l.sysctls,
+            "overhead": l.overhead.as_ref().map(resources),
+            "resources": l.resources.as_ref().map(resources),
+        })),
     })
 }
 

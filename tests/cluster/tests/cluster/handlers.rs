@@ -81,7 +81,7 @@ pub(crate) async fn overhead(space: Space) -> Result<()> {
     let request = v1::PodSandboxStatusRequest { pod_sandbox_id: sandbox.id, verbose: true };
     let answer = space.node("heavy").await?.cri().await?.runtime().pod_sandbox_status(request).await?.into_inner();
     let info: Value = serde_json::from_str(answer.info.get("info").context("no info")?)?;
-    let told = &info["overhead"]["linux"];
+    let told = &info["config"]["linux"]["overhead"];
     ensure!(told["memory_limit_in_bytes"] == 32 << 20 && told["cpu_quota"] == 25_000, "{info:#}");
     space.delete("heavy").await
 }
