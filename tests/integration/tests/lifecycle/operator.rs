@@ -93,3 +93,33 @@ async fn a_timeline_has_every_stage_and_survives_restarts() -> Result<()> {
     let cri = node.daemon.cri().await?;
     Ok(cri.remove_pod(&id).await?)
 }
+
+#[tokio::test]
+async fn leftovers_are_taken_away_by_the_daemon_that_runs_and_pods_stay() -> Result<()> {
+    let node = Node::start().await?;
+    let pod = node.daemon.pod("repair");
+    let cri = node.daemon.cri().await?;
+    let id = cri.run_pod(&pod).await?;
+    let main = cri.run(&id, &cricket_integration::idle("main", cricket_integration::BUSYBOX), &pod).await?;
+    // A folder with a mount, and a name where network namespaces are pinned: of no pod.
+    let folder = node.daemon.state().join("pods").join("f".repeat(64));
+    let mounted = folder.join("shm");
+    std::fs::create_dir_all(&mounted)?;
+    host::run("mount", ["-t", "tmpfs", "none", &mounted.display().to_string()])?;
+    let lost = node.daemon.state().join("netns/cni-lost");
+    std::fs::write(&lost, "")?;
+    let text = operate(&node, "doctor", &["--repair"])?;
+    for line in [
+        format!("fixed  mount {}: unmounted", mounted.display()),
+        format!("fixed  folder {}: removed", folder.display()),
+        format!("fixed  network namespace {}: unpinned", lost.display()),
+    ] {
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(!folder.exists() && !lost.exists());
+    assert_eq!(cricket_integration::sh(&cri, &main, "echo alive").await?, "alive");
+    let again = operate(&node, "doctor", &["--repair"])?;
+    assert!(!again.contains("fixed"), "{again}");
+    cri.stop_pod(&id).await?;
+    Ok(cri.remove_pod(&id).await?)
+}
