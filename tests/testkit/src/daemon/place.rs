@@ -65,7 +65,8 @@ impl Place {
         let lock = File::create(&path).with_context(|| path.display().to_string())?;
         let roots = std::env::var_os("CRICKET_TEST_ROOTS").map_or_else(|| PathBuf::from(ROOTS), PathBuf::from);
         let root = roots.join(&mark);
-        Ok(lock.try_lock().is_ok().then_some(Self { mark, home, root, _lock: lock }))
+        // Made only when it is ours: dropping one removes the place.
+        Ok(lock.try_lock().is_ok().then(|| Self { mark, home, root, _lock: lock }))
     }
 
     /// Where cricket answers cAdvisor.
@@ -155,5 +156,20 @@ impl Drop for Place {
         if let Err(error) = self.remove() {
             eprintln!("{}: not all was removed: {error:#}", self.mark);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_use_is_left_alone() {
+        let place = Place::new().expect("a place");
+        let (mark, home) = (place.mark.clone(), place.home.clone());
+        assert!(Place::lock(mark.clone(), home.clone()).expect("a lock file").is_none());
+        assert!(home.join("lock").exists(), "{} was removed", home.display());
+        drop(place);
+        assert!(!home.exists(), "{} is left", home.display());
     }
 }
