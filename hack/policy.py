@@ -34,7 +34,7 @@ OLDEST = {"tar": (0, 4, 46)}
 # tar reads archives and never writes files: what it would write by path, links of the archive lead elsewhere.
 BANNED_CALLS = {r"\.unpack(_in)?\(": "archives are unpacked through descriptors of directories"}
 # Each may use those before it; exec, launch and monitor are programs, used by nobody.
-ORDER = ["model", "metrics", "cri-api", "process", "cgroup", "store", "image", "cni", "oci", "cdi", "wire", "exec", "launch", "monitor",
+ORDER = ["model", "metrics", "cri-api", "process", "cgroup", "store", "image", "cni", "oci", "cdi", "wire", "shim", "exec", "launch", "monitor",
          "runtime", "nri", "pod", "streaming", "server"]
 PROGRAMS = {"exec", "launch", "monitor"}
 

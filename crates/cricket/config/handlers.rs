@@ -19,6 +19,9 @@ fn handler(r: &mut Reader, runtimes: &[&str], name: String) -> Result<HandlerCon
         binary_name: r.optional(&options, "BinaryName")?.unwrap_or_default(),
         systemd_cgroup: r.optional(&options, "SystemdCgroup")?,
         root: r.optional(&options, "Root")?.unwrap_or_default(),
+        type_url: r.optional(&options, "TypeUrl")?.unwrap_or_default(),
+        config_path: r.optional(&options, "ConfigPath")?.unwrap_or_default(),
+        config_body: r.optional(&options, "ConfigBody")?.unwrap_or_default(),
     };
     // Version 2's former name.
     let former: Option<String> = r.optional(&table, "sandbox_mode")?;

@@ -17,6 +17,7 @@ mod keep;
 mod oci_cli;
 mod poststop;
 mod report;
+mod shim;
 mod sys;
 
 use std::fs::File;
@@ -35,6 +36,9 @@ const MAX_CONFIG: u64 = 1 << 20;
 fn main() -> ExitCode {
     if keep::is_meant() {
         return keep::run();
+    }
+    if shim::keep::is_meant() {
+        return shim::keep::run();
     }
     // Before anything is opened: descriptors of the protocol must never reach a container.
     let inherited = sys::protect_descriptors();
@@ -66,6 +70,7 @@ fn run(config: LaunchConfig, reporter: &mut Reporter) -> Result<(), Error> {
     match config {
         LaunchConfig::Youki(config) => container::run(&config, reporter),
         LaunchConfig::OciCli(config) => oci_cli::run(&config, reporter),
+        LaunchConfig::Shim(config) => shim::run(&config, reporter),
         LaunchConfig::Poststop(config) => poststop::run(&config),
     }
 }

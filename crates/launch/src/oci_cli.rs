@@ -54,17 +54,13 @@ pub(crate) fn run(config: &OciCliConfig, reporter: &mut Reporter) -> Result<(), 
 }
 
 /// The binary's path; an error names where it was looked for.
-fn find_binary(name: &str) -> Result<PathBuf, Error> {
+pub(crate) fn find_binary(name: &str) -> Result<PathBuf, Error> {
     if name.contains('/') {
         let path = PathBuf::from(name);
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(Error::host(format!("the OCI runtime {name} is not there")))
-        };
+        return if path.is_file() { Ok(path) } else { Err(Error::host(format!("the runtime {name} is not there"))) };
     }
     let found = SYSTEM_PATH.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| Error::host(format!("the OCI runtime {name:?} is in none of {}", SYSTEM_PATH.join(", "))))
+    found.ok_or_else(|| Error::host(format!("the runtime {name:?} is in none of {}", SYSTEM_PATH.join(", "))))
 }
 
 /// One runtime and one container; its files are removed when dropped.
@@ -257,7 +253,7 @@ fn last_error(log: &Path) -> Option<String> {
 }
 
 /// Whose fault a runtime's message is: runc and crun say it in words.
-fn blame(message: &str) -> Error {
+pub(crate) fn blame(message: &str) -> Error {
     let lower = message.to_lowercase();
     let is_missing = ["executable file not found", "no such file or directory"].iter().any(|w| lower.contains(w));
     let about_command = lower.contains("exec: ") || lower.contains("executable file");

@@ -20,6 +20,8 @@ pub enum LaunchConfig {
     Youki(Box<YoukiConfig>),
     /// Run an OCI runtime's command line.
     OciCli(Box<OciCliConfig>),
+    /// Have a containerd shim do it.
+    Shim(Box<ShimConfig>),
     /// Run the poststop hooks of a container that has ended; reports nothing but failures.
     Poststop(Box<PoststopConfig>),
 }
@@ -135,6 +137,80 @@ pub enum OciAction {
         signal: i32,
     },
     /// `delete --force ID`; reports [`NO_PROCESS`](crate::helper::NO_PROCESS). A container that the runtime does not know counts as deleted.
+    Delete,
+}
+
+/// A call of a containerd shim, or a command of its binary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShimConfig {
+    /// The shim's binary; a name without a slash is looked up in the usual system directories.
+    pub binary: String,
+    /// The bundle of the pod's first container: the pod's shim is started with it, and where it listens is kept there.
+    pub sandbox: PathBuf,
+    /// The container's ID.
+    pub id: String,
+    /// The directory with `config.json`.
+    pub bundle: PathBuf,
+    /// What stands for the runtime's own address: shims make names of it.
+    pub address: PathBuf,
+    /// The runtime's options.
+    #[serde(default)]
+    pub options: ShimOptions,
+    /// What to do.
+    pub action: ShimAction,
+}
+
+/// A runtime's options.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShimOptions {
+    /// None are sent.
+    #[default]
+    None,
+    /// `containerd.runc.v1.Options`.
+    Runc {
+        /// The OCI runtime; empty: the shim's default.
+        binary: String,
+        /// The OCI runtime's state directory.
+        root: PathBuf,
+    },
+    /// `runtimeoptions.v1.Options`.
+    Runtime {
+        /// What the configuration is.
+        type_url: String,
+        /// The configuration file.
+        path: String,
+        /// The configuration, where there is no file.
+        body: String,
+    },
+}
+
+/// What to do with a shim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShimAction {
+    /// `start` of the binary for the pod's first container; Create, then the report of what waits for the container in its
+    /// place and ends as it does, then Start.
+    Run {
+        /// `process.terminal` is set: the master comes with the report.
+        terminal: bool,
+    },
+    /// Exec and Start; reported is what waits for the command in its place and ends as it does. Where that is killed, the
+    /// command is.
+    Exec {
+        /// The process (runtime-spec, config.md, "Process"), as JSON.
+        process: String,
+        /// Its `terminal` is set: the master comes with the report.
+        terminal: bool,
+    },
+    /// Kill; reports [`NO_PROCESS`](crate::helper::NO_PROCESS).
+    Kill {
+        /// Number of the signal.
+        signal: i32,
+    },
+    /// Kill with SIGKILL, Delete, and Shutdown where it is the pod's first container; `delete` of the binary where the shim
+    /// does not answer. Reports [`NO_PROCESS`](crate::helper::NO_PROCESS). What the shim does not know counts as deleted.
     Delete,
 }
 

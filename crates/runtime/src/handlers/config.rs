@@ -12,6 +12,7 @@ use cricket_oci::oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::oci_cli::OciCli;
+use super::shim::Shim;
 use super::youki::Youki;
 use super::{Features, Handler, OCI_TYPE, RUNC_TYPE, YOUKI_TYPE};
 
@@ -73,6 +74,15 @@ pub struct HandlerOptions {
     /// The runtime's state directory; empty: below the daemon's.
     #[serde(rename = "Root")]
     pub root: String,
+    /// What a shim's configuration is.
+    #[serde(rename = "TypeUrl")]
+    pub type_url: String,
+    /// A shim's configuration file.
+    #[serde(rename = "ConfigPath")]
+    pub config_path: String,
+    /// A shim's configuration, where there is no file.
+    #[serde(rename = "ConfigBody")]
+    pub config_body: String,
 }
 
 /// Why the configured handlers cannot be set up.
@@ -145,19 +155,19 @@ pub(super) fn build(
     if !["", "podsandbox"].contains(&config.sandboxer.as_str()) {
         return Err(unsupported(format!("sandboxer {:?}: there is podsandbox only", config.sandboxer)));
     }
-    let is_shim =
-        |kind: &str| unsupported(format!("runtime_type {kind:?} is a containerd shim; shims are not supported yet"));
     match config.runtime_type.as_str() {
-        kind if !config.runtime_path.is_empty() => Err(unsupported(format!(
-            "runtime_path {:?} (runtime_type {kind:?}) is a containerd shim; shims are not supported yet",
-            config.runtime_path
-        ))),
-        "" | YOUKI_TYPE => Ok(Arc::new(Youki::new(config.clone(), spec_options(config)?))),
-        RUNC_TYPE | OCI_TYPE => {
+        "" | YOUKI_TYPE if config.runtime_path.is_empty() => {
+            Ok(Arc::new(Youki::new(config.clone(), spec_options(config)?)))
+        }
+        RUNC_TYPE | OCI_TYPE if config.runtime_path.is_empty() => {
             let able = super::oci_cli::found(config).and_then(|binary| able.get(&binary).copied()).unwrap_or_default();
             Ok(Arc::new(OciCli::new(config.clone(), spec_options(config)?, able)))
         }
-        kind => Err(is_shim(kind)),
+        "" | YOUKI_TYPE | OCI_TYPE => Err(unsupported(format!(
+            "runtime_path {:?}: want a shim's runtime_type (io.containerd.NAME.v2) with it",
+            config.runtime_path
+        ))),
+        _ => Ok(Arc::new(Shim::new(config.clone(), spec_options(config)?).map_err(unsupported)?)),
     }
 }
 

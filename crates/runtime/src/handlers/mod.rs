@@ -7,6 +7,7 @@
 mod config;
 mod features;
 mod oci_cli;
+mod shim;
 mod youki;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 use super::*;
 use cricket_cgroup::{Hierarchies, Hierarchy, Kind, Version};
-use cricket_wire::launch_config::OciAction;
+use cricket_wire::launch_config::{LaunchConfig, OciAction, ShimAction, ShimOptions};
 
 fn entry(name: &str, runtime_type: &str) -> HandlerConfig {
     HandlerConfig { name: name.into(), runtime_type: runtime_type.into(), ..Default::default() }
@@ -38,16 +38,48 @@ fn an_unknown_handler_names_those_that_exist() {
 }
 
 #[test]
-fn shims_are_refused_with_the_reason() {
-    let with_path = HandlerConfig { runtime_path: "/opt/shim".into(), ..entry("r", RUNC_TYPE) };
-    let handlers = handlers(&[entry("kata", "io.containerd.kata.v2"), with_path], "");
-    let error = handlers.get("kata").expect_err("shim");
-    assert!(error.to_string().contains("\"io.containerd.kata.v2\" is a containerd shim"), "{error}");
+fn a_shim_is_asked_for_everything() {
+    let mut kata = entry("kata", "io.containerd.kata.v2");
+    kata.options.config_path = "/etc/kata.toml".into();
+    let by_path = HandlerConfig { runtime_path: "/opt/shim".into(), ..entry("r", RUNC_TYPE) };
+    let handlers = handlers(&[kata, by_path], "");
+    let (kata, runc) = (handlers.get("kata").expect("kata"), handlers.get("r").expect("r"));
+    assert!(kata.needs_sandbox_container() && runc.needs_sandbox_container());
+    assert_eq!(kata.features(), Features::default());
+    let missing = kata.check().expect_err("not on this node").to_string();
+    assert!(missing.contains("containerd-shim-kata-v2 is in none of"), "{missing}");
+    assert!(runc.check().expect_err("not on this node").to_string().contains("/opt/shim is not there"));
+    let order = |handler: &Arc<dyn Handler>, bundle: &str| match handler.signal_config(
+        "c1",
+        Path::new(bundle),
+        Path::new("/state"),
+        15,
+    ) {
+        Some(LaunchConfig::Shim(order)) => *order,
+        other => panic!("{other:?}"),
+    };
+    let first = order(kata, "/state/pods/p1/sandbox");
+    let second = order(kata, "/state/pods/p1/c/c1");
+    assert_eq!((&first.sandbox, &second.sandbox), (&first.bundle, &first.bundle));
+    assert_eq!(second.action, ShimAction::Kill { signal: 15 });
+    let options = ShimOptions::Runtime { type_url: String::new(), path: "/etc/kata.toml".into(), body: String::new() };
+    assert_eq!(first.options, options);
+    let root = PathBuf::from("/state/shim/r");
+    assert_eq!(order(runc, "/p/sandbox").options, ShimOptions::Runc { binary: String::new(), root });
+}
+
+#[test]
+fn what_is_no_shim_is_refused_with_the_reason() {
+    let youki = HandlerConfig { runtime_path: "/opt/shim".into(), ..entry("y", "") };
+    let relative = HandlerConfig { runtime_path: "shim".into(), ..entry("r", RUNC_TYPE) };
+    let list = [entry("odd", "io.containerd.kata.v1"), entry("up", "io.containerd.../x.v2"), youki, relative];
+    let handlers = handlers(&list, "");
+    let error = handlers.get("odd").expect_err("version");
+    assert!(error.to_string().contains("io.containerd.NAME.v2"), "{error}");
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert!(handlers.get("r").expect_err("shim").to_string().contains("/opt/shim"));
-    assert_eq!(handlers.refused().map(|(name, _)| name).collect::<Vec<_>>(), ["kata", "r"]);
-    assert!(handlers.statuses().iter().all(|(name, _)| !["kata", "r"].contains(name)));
-    let as_default = Handlers::from_config(&[entry("kata", "io.containerd.kata.v2")], "kata", CgroupDriver::Cgroupfs);
+    assert_eq!(handlers.refused().map(|(name, _)| name).collect::<Vec<_>>(), ["odd", "r", "up", "y"]);
+    assert!(handlers.statuses().iter().all(|(name, _)| !["odd", "up"].contains(name)));
+    let as_default = Handlers::from_config(&list[..1], "odd", CgroupDriver::Cgroupfs);
     assert!(matches!(as_default, Err(HandlerError::Unsupported { .. })));
 }
 

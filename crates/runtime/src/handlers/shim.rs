@@ -1,0 +1,136 @@
+//! containerd's shims, version 2: kata, gVisor's, those of wasm, `containerd-shim-runc-v2`.
+//!
+//! One shim for a pod, started with the pod's first container. Where the processes of its containers run is the shim's
+//! matter: all that is done to them is asked of it.
+
+use std::path::{Path, PathBuf};
+
+use cricket_oci::SpecOptions;
+use cricket_wire::launch_config::{LaunchConfig, SYSTEM_PATH, ShimAction, ShimConfig, ShimOptions};
+
+use super::{ExecInput, Features, Handler, HandlerConfig, LaunchInput, RUNC_TYPE, SANDBOX_BUNDLE, Unavailable};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shim {
+    config: HandlerConfig,
+    spec_options: SpecOptions,
+    binary: String,
+}
+
+/// The binary of a runtime type: `io.containerd.NAME.v2` is `containerd-shim-NAME-v2`.
+fn binary_name(runtime_type: &str) -> Option<String> {
+    let (name, version) = runtime_type.strip_prefix("io.containerd.")?.rsplit_once('.')?;
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    (version == "v2" && !name.is_empty() && name.bytes().all(fine)).then(|| format!("containerd-shim-{name}-{version}"))
+}
+
+impl Shim {
+    /// `Err` says why an entry is no shim that could be run.
+    pub(super) fn new(config: HandlerConfig, spec_options: SpecOptions) -> Result<Self, String> {
+        let (kind, path) = (&config.runtime_type, &config.runtime_path);
+        let binary = match path.as_str() {
+            "" => binary_name(kind).ok_or_else(|| {
+                format!("runtime_type {kind:?} is none of this cricket's, and no shim's (io.containerd.NAME.v2)")
+            })?,
+            path if path.starts_with('/') => path.to_owned(),
+            path => return Err(format!("runtime_path {path:?}: want an absolute path")),
+        };
+        Ok(Self { config, spec_options, binary })
+    }
+
+    fn found(&self) -> bool {
+        match self.binary.starts_with('/') {
+            true => Path::new(&self.binary).is_file(),
+            false => SYSTEM_PATH.iter().any(|dir| Path::new(dir).join(&self.binary).is_file()),
+        }
+    }
+
+    fn options(&self, state: &Path) -> ShimOptions {
+        let options = &self.config.options;
+        if self.config.runtime_type == RUNC_TYPE {
+            return ShimOptions::Runc { binary: options.binary_name.clone(), root: self.state_dir(state) };
+        }
+        if [&options.type_url, &options.config_path, &options.config_body].iter().all(|option| option.is_empty()) {
+            return ShimOptions::None;
+        }
+        ShimOptions::Runtime {
+            type_url: options.type_url.clone(),
+            path: options.config_path.clone(),
+            body: options.config_body.clone(),
+        }
+    }
+
+    fn order(&self, id: &str, bundle: &Path, state: &Path, action: ShimAction) -> LaunchConfig {
+        // Bundles of a pod are `sandbox` and `c/ID`.
+        let folders = if bundle.ends_with(SANDBOX_BUNDLE) { 1 } else { 2 };
+        let pod = bundle.ancestors().nth(folders).unwrap_or(bundle);
+        LaunchConfig::Shim(Box::new(ShimConfig {
+            binary: self.binary.clone(),
+            sandbox: pod.join(SANDBOX_BUNDLE),
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            address: state.join("shim.sock"),
+            options: self.options(state),
+            action,
+        }))
+    }
+}
+
+impl Handler for Shim {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn features(&self) -> Features {
+        // What is behind a shim cannot be asked before it runs.
+        Features::default()
+    }
+
+    fn needs_sandbox_container(&self) -> bool {
+        true
+    }
+
+    fn spec_options(&self) -> &SpecOptions {
+        &self.spec_options
+    }
+
+    fn config(&self) -> &HandlerConfig {
+        &self.config
+    }
+
+    fn state_dir(&self, state: &Path) -> PathBuf {
+        match self.config.options.root.as_str() {
+            "" => state.join("shim").join(&self.config.name),
+            root => PathBuf::from(root),
+        }
+    }
+
+    fn launch_config(&self, input: &LaunchInput<'_>) -> LaunchConfig {
+        self.order(input.id, input.bundle, input.state, ShimAction::Run { terminal: input.terminal })
+    }
+
+    fn delete_config(&self, id: &str, bundle: &Path, state: &Path) -> Option<LaunchConfig> {
+        Some(self.order(id, bundle, state, ShimAction::Delete))
+    }
+
+    fn signal_config(&self, id: &str, bundle: &Path, state: &Path, signal: i32) -> Option<LaunchConfig> {
+        Some(self.order(id, bundle, state, ShimAction::Kill { signal }))
+    }
+
+    fn exec_config(&self, id: &str, bundle: &Path, state: &Path, exec: &ExecInput) -> Option<LaunchConfig> {
+        let action = ShimAction::Exec { process: exec.process.clone(), terminal: exec.terminal };
+        Some(self.order(id, bundle, state, action))
+    }
+
+    fn check(&self) -> Result<(), Unavailable> {
+        if self.found() {
+            return Ok(());
+        }
+        let reason = match self.binary.starts_with('/') {
+            true => format!("{} is not there", self.binary),
+            false => format!("{} is in none of {}", self.binary, SYSTEM_PATH.join(", ")),
+        };
+        Err(Unavailable { handler: self.config.name.clone(), reason })
+    }
+}
