@@ -199,7 +199,7 @@ async fn monitor_killed(at: &mut Place<'_>) -> Result<()> {
         Ok(leaks::processes(at.node.daemon.mark())?.into_iter().find(|p| p.command == mark).map(|p| p.pid))
     };
     let old = monitor()?.context("no monitor")?;
-    host::run("kill", &["-KILL", &old.to_string()])?;
+    host::run("kill", ["-KILL", &old.to_string()])?;
     host::wait_for("another monitor", SOON, || Ok(monitor()?.filter(|new| *new != old)))?;
     ensure!(sh(&at.cri, &id, "echo still").await? == "still");
     at.cri.stop(&id, 20).await?;
