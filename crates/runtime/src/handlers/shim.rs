@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use cricket_oci::SpecOptions;
 use cricket_wire::launch_config::{LaunchConfig, SYSTEM_PATH, ShimAction, ShimConfig, ShimOptions};
 
-use super::{ExecInput, Features, Handler, HandlerConfig, LaunchInput, RUNC_TYPE, SANDBOX_BUNDLE, Unavailable};
+use super::{
+    ExecInput, Features, Handler, HandlerConfig, LaunchInput, POD_ROOT, RUNC_TYPE, SANDBOX_BUNDLE, Unavailable,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -46,10 +48,15 @@ impl Shim {
         }
     }
 
-    fn options(&self, state: &Path) -> ShimOptions {
+    fn options(&self, pod: &Path) -> ShimOptions {
         let options = &self.config.options;
         if self.config.runtime_type == RUNC_TYPE {
-            return ShimOptions::Runc { binary: options.binary_name.clone(), root: self.state_dir(state) };
+            // The shim makes a folder of its namespace's name there, which nobody removes: it goes with the pod.
+            let root = match options.root.as_str() {
+                "" => pod.join(POD_ROOT),
+                root => PathBuf::from(root),
+            };
+            return ShimOptions::Runc { binary: options.binary_name.clone(), root };
         }
         if [&options.type_url, &options.config_path, &options.config_body].iter().all(|option| option.is_empty()) {
             return ShimOptions::None;
@@ -71,7 +78,7 @@ impl Shim {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
             address: state.join("shim.sock"),
-            options: self.options(state),
+            options: self.options(pod),
             action,
         }))
     }

@@ -64,7 +64,7 @@ fn a_shim_is_asked_for_everything() {
     assert_eq!(second.action, ShimAction::Kill { signal: 15 });
     let options = ShimOptions::Runtime { type_url: String::new(), path: "/etc/kata.toml".into(), body: String::new() };
     assert_eq!(first.options, options);
-    let root = PathBuf::from("/state/shim/r");
+    let root = PathBuf::from("/p/runtime");
     assert_eq!(order(runc, "/p/sandbox").options, ShimOptions::Runc { binary: String::new(), root });
 }
 

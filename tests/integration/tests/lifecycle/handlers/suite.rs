@@ -38,6 +38,15 @@ const RUNSC: Kind = Kind {
     ],
 };
 
+const SHIM: Kind = Kind {
+    name: "shim",
+    binary: None,
+    skips: &[(
+        "statistics",
+        "where a shim runs its containers is the shim's matter: the pod's are the ones that count",
+    )],
+};
+
 /// A pod of the handler.
 struct Place<'a> {
     node: &'a mut Node,
@@ -240,6 +249,14 @@ struct Bench {
 impl Bench {
     async fn new(kind: Kind) -> Result<Self> {
         let tables = match kind.binary {
+            None if kind.name == SHIM.name => {
+                let table = format!("plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{}", kind.name);
+                let shim = tool_dir("containerd")?.join("containerd-shim-runc-v2");
+                let binary = tool_dir("runc")?.join("runc");
+                format!(
+                    "[{table}]\nruntime_type = 'io.containerd.runc.v2'\nruntime_path = {shim:?}\n[{table}.options]\nBinaryName = {binary:?}\n"
+                )
+            }
             None => String::new(),
             Some(tool) => {
                 let table = format!("plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{}", kind.name);
@@ -313,4 +330,9 @@ async fn every_handler_runc() -> Result<()> {
 #[tokio::test]
 async fn every_handler_runsc() -> Result<()> {
     suite(RUNSC).await
+}
+
+#[tokio::test]
+async fn every_handler_shim() -> Result<()> {
+    suite(SHIM).await
 }
