@@ -44,9 +44,14 @@ impl Error {
         matches!(self, Self::Status { code: NOT_FOUND, .. })
     }
 
-    /// There is no shim to be spoken with (any more), or it does not answer.
+    /// There is no shim to be spoken with (any more). One that does not answer in time may live.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Io { .. })
+        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotConnected, NotFound, UnexpectedEof};
+        let Self::Io { source, .. } = self else { return false };
+        matches!(
+            source.kind(),
+            BrokenPipe | ConnectionRefused | ConnectionReset | NotConnected | NotFound | UnexpectedEof
+        )
     }
 }
 

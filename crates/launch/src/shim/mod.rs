@@ -166,7 +166,13 @@ impl Shim<'_> {
 
     fn delete(&self) -> Result<(), Error> {
         let id = &self.config.id;
-        let Ok((shim, mut task)) = self.connect() else { return self.clean_up() };
+        let (shim, mut task) = match self.connect() {
+            Ok(connected) => connected,
+            Err(_) => return self.clean_up(),
+        };
+        // Asked before the container is gone.
+        let server = self.is_first().then(|| task.shim_pid(id).ok()).flatten();
+        let server = server.and_then(|pid| Pidfd::open(i32::try_from(pid).ok()?).ok());
         let _ = task.kill(id, "", KILL.unsigned_abs(), true);
         let _ = task.wait(id, "", Some(TIMEOUT));
         match task.delete(id, "") {
@@ -177,12 +183,13 @@ impl Shim<'_> {
         if !self.is_first() {
             return Ok(());
         }
-        let server = task.shim_pid(id).ok().and_then(|pid| Pidfd::open(i32::try_from(pid).ok()?).ok());
-        task.shutdown(id).map_err(failed)?;
-        if let Some(server) = server
-            && !server.wait(Some(END_TIMEOUT)).unwrap_or(true)
-        {
-            let _ = server.send_signal(KILL);
+        let told = task.shutdown(id);
+        match server {
+            Some(server) if !server.wait(Some(END_TIMEOUT)).unwrap_or(true) => {
+                let _ = server.send_signal(KILL);
+            }
+            Some(_) => {}
+            None => told.map_err(failed)?,
         }
         remove_socket(&shim);
         Ok(())
@@ -190,12 +197,25 @@ impl Shim<'_> {
 
     /// Runs `delete`: the shim does not answer.
     fn clean_up(&self) -> Result<(), Error> {
-        let mut delete = self.with_environment(self.place().delete());
-        delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let name = self.binary.display();
-        match wait(delete, TIMEOUT).map_err(|e| Error::io(format!("run {name}"), e))? {
+        let io = |e| Error::io(format!("run {name}"), e);
+        let mut complaint = memory("complaint").map_err(io)?;
+        let mut delete = self.with_environment(self.place().delete());
+        // Shims look for the bundle beside their working directory, under the container's ID.
+        let named = self.config.bundle.with_file_name(&self.config.id);
+        if named != self.config.bundle {
+            match std::os::unix::fs::symlink(&self.config.bundle, &named) {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(e)),
+                _ => delete.current_dir(&named).env("PWD", &named),
+            };
+        }
+        delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaint.try_clone().map_err(io)?);
+        let ended = wait(delete, TIMEOUT).map_err(io)?;
+        let said = read_back(&mut complaint).map_err(io)?;
+        let said = String::from_utf8_lossy(&said);
+        match ended {
             Some(status) if status.success() => {}
-            Some(status) => return Err(Error::host(format!("{name} delete: {status}"))),
+            Some(status) => return Err(Error::host(format!("{name} delete: {status}: {}", said.trim()))),
             None => return Err(Error::host(format!("{name} delete: not done in {} s, killed", TIMEOUT.as_secs()))),
         }
         if self.is_first()

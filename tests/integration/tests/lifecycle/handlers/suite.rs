@@ -25,12 +25,14 @@ struct Kind {
     skips: &'static [(&'static str, &'static str)],
 }
 
-const YOUKI: Kind = Kind { name: "youki", binary: None, skips: &[] };
-const RUNC: Kind = Kind { name: "runc", binary: Some("runc"), skips: &[] };
+const NO_SHIM: (&str, &str) = ("shim killed", "it has none");
+const YOUKI: Kind = Kind { name: "youki", binary: None, skips: &[NO_SHIM] };
+const RUNC: Kind = Kind { name: "runc", binary: Some("runc"), skips: &[NO_SHIM] };
 const RUNSC: Kind = Kind {
     name: "runsc",
     binary: Some("gvisor"),
     skips: &[
+        NO_SHIM,
         ("memory", "all containers of a pod are one process of the host: the pod's limit is the one that counts"),
         ("update", "as for memory"),
         ("statistics", "as for memory: the pod's are the ones that count"),
@@ -199,6 +201,20 @@ async fn daemon_killed(at: &mut Place<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Its containers end with it, and nothing of them is left.
+async fn shim_killed(at: &mut Place<'_>) -> Result<()> {
+    let config = shell("main", "trap '' TERM; echo up; while :; do sleep 0.1; done");
+    let id = at.run(&config).await?;
+    at.says(&config, "stdout", &["up"]).await?;
+    let servers = leaks::processes(at.node.daemon.mark())?;
+    let servers: Vec<_> = servers.into_iter().filter(|p| p.command.contains("containerd-shim-")).collect();
+    ensure!(servers.len() == 1, "{servers:?}");
+    host::run("kill", ["-KILL", &servers[0].pid.to_string()])?;
+    let ended = at.cri.wait_exit(&id, SOON).await?;
+    ensure!(ended.exit_code == 137, "{ended:?}");
+    Ok(at.cri.remove(&id).await?)
+}
+
 async fn monitor_killed(at: &mut Place<'_>) -> Result<()> {
     let config = shell("main", OBEDIENT);
     let id = at.run(&config).await?;
@@ -309,6 +325,7 @@ async fn suite(kind: Kind) -> Result<()> {
         "statistics" => statistics,
         "daemon killed" => daemon_killed,
         "monitor killed" => monitor_killed,
+        "shim killed" => shim_killed,
         "whole pod" => whole_pod,
     }
     match bench.failed.as_slice() {
