@@ -51,6 +51,13 @@ fn process_with(mark: &str) -> Result<u64> {
     })
 }
 
+fn first_child(pid: u64) -> Result<u64> {
+    host::wait_for("a child", SOON, || {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        Ok(children.split_whitespace().next().map(str::parse).transpose()?)
+    })
+}
+
 /// A user namespace, or a shared PID namespace with its reaper, is no way out of the pod's limits.
 #[tokio::test]
 async fn every_process_of_a_pod_is_below_its_cgroup() -> Result<()> {
@@ -81,9 +88,8 @@ async fn every_process_of_a_pod_is_below_its_cgroup() -> Result<()> {
         let exec = tokio::spawn(async move { cri.exec(&container, &["sh", "-c", &script], 0).await });
         let pid = tokio::task::spawn_blocking(move || process_with(&mark)).await??;
         assert_below(&parent, pid, "an exec")?;
-        // What it started, too.
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        let child = children.split_whitespace().next().context("a child")?.parse()?;
+        // What it started, too, once it has.
+        let child = tokio::task::spawn_blocking(move || first_child(pid)).await??;
         assert_below(&parent, child, "a child of an exec")?;
         scene.cri.stop(&id, 0).await?;
         tokio::time::timeout(Duration::from_secs(10), exec).await???;
