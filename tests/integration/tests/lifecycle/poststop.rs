@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use cricket_integration::{BUSYBOX, Node};
 use cricket_testkit::cri;
 use cricket_testkit::daemon::Options;
-use cricket_testkit::host::{tool_dir, unique};
+use cricket_testkit::host::{skip, systemd_driver, tool_dir, unique};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, Scene, idle, until};
@@ -77,7 +77,12 @@ async fn poststop_hooks_run_once_when_a_container_has_ended() -> Result<()> {
     let node = std::sync::Arc::new(node);
     let mut count = 0;
     // runc does not go on after one that fails.
-    for (handler, hooks) in [("hooked", 2), ("hooked-runc", 1)] {
+    let mut handlers = vec![("hooked", 2), ("hooked-runc", 1)];
+    if systemd_driver() {
+        skip("runc takes no scope that has a process");
+        handlers.pop();
+    }
+    for (handler, hooks) in handlers {
         let scene = scene(&node, handler).await?;
         let never = scene.cri.create(&scene.id, &idle("never"), &scene.pod).await?;
         scene.cri.remove(&never).await?;
