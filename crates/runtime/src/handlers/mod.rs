@@ -4,6 +4,7 @@
 //! A configured handler that this build cannot run is kept with the reason: it is never advertised, and a pod that
 //! asks for it is refused with that reason. It does not stop the daemon, unless it is the default.
 
+mod binary;
 mod config;
 mod features;
 mod oci_cli;

@@ -6,12 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use cricket_oci::SpecOptions;
-use cricket_wire::launch_config::{LaunchConfig, OciAction, OciCliConfig, SYSTEM_PATH};
+use cricket_wire::launch_config::{LaunchConfig, OciAction, OciCliConfig};
 
-use super::{
-    ExecInput, Features, Handler, HandlerConfig, LaunchInput, OCI_TYPE, POD_ROOT, RUNC_TYPE, SANDBOX_BUNDLE,
-    Unavailable,
-};
+use super::binary::{missing, pod_of};
+use super::{ExecInput, Features, Handler, HandlerConfig, LaunchInput, OCI_TYPE, POD_ROOT, RUNC_TYPE, Unavailable};
 
 /// The binary of an entry that names none.
 const DEFAULT_BINARY: &str = "runc";
@@ -32,11 +30,7 @@ pub(super) fn found(config: &HandlerConfig) -> Option<PathBuf> {
     if ![RUNC_TYPE, OCI_TYPE].contains(&config.runtime_type.as_str()) || !config.runtime_path.is_empty() {
         return None;
     }
-    let name = binary(config);
-    match name.contains('/') {
-        true => Some(PathBuf::from(name)).filter(|path| path.is_file()),
-        false => SYSTEM_PATH.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file()),
-    }
+    super::binary::find(binary(config))
 }
 
 fn binary(config: &HandlerConfig) -> &str {
@@ -61,8 +55,7 @@ impl OciCli {
 
     /// gVisor keeps a mount there besides: each pod has a directory of its own, to go with it.
     fn root(&self, bundle: &Path, state: &Path) -> PathBuf {
-        let folders = if bundle.ends_with(SANDBOX_BUNDLE) { 1 } else { 2 };
-        match bundle.ancestors().nth(folders) {
+        match pod_of(bundle) {
             Some(pod) if self.is_gvisor() && self.config.options.root.is_empty() => pod.join(POD_ROOT),
             _ => self.state_dir(state),
         }
@@ -128,14 +121,9 @@ impl Handler for OciCli {
     }
 
     fn check(&self) -> Result<(), Unavailable> {
-        if found(&self.config).is_some() {
-            return Ok(());
+        match found(&self.config) {
+            Some(_) => Ok(()),
+            None => Err(missing(&self.config.name, binary(&self.config))),
         }
-        let binary = binary(&self.config);
-        let reason = match binary.contains('/') {
-            true => format!("{binary} is not there"),
-            false => format!("{binary} is in none of {}", SYSTEM_PATH.join(", ")),
-        };
-        Err(Unavailable { handler: self.config.name.clone(), reason })
     }
 }

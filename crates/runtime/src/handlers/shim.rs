@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use cricket_oci::SpecOptions;
-use cricket_wire::launch_config::{LaunchConfig, SYSTEM_PATH, ShimAction, ShimConfig, ShimOptions};
+use cricket_wire::launch_config::{LaunchConfig, ShimAction, ShimConfig, ShimOptions};
 
+use super::binary::{find, missing, pod_of};
 use super::{
     ExecInput, Features, Handler, HandlerConfig, LaunchInput, POD_ROOT, RUNC_TYPE, SANDBOX_BUNDLE, Unavailable,
 };
@@ -41,13 +42,6 @@ impl Shim {
         Ok(Self { config, spec_options, binary })
     }
 
-    fn found(&self) -> bool {
-        match self.binary.starts_with('/') {
-            true => Path::new(&self.binary).is_file(),
-            false => SYSTEM_PATH.iter().any(|dir| Path::new(dir).join(&self.binary).is_file()),
-        }
-    }
-
     fn options(&self, pod: &Path) -> ShimOptions {
         let options = &self.config.options;
         if self.config.runtime_type == RUNC_TYPE {
@@ -69,9 +63,7 @@ impl Shim {
     }
 
     fn order(&self, id: &str, bundle: &Path, state: &Path, action: ShimAction) -> LaunchConfig {
-        // Bundles of a pod are `sandbox` and `c/ID`.
-        let folders = if bundle.ends_with(SANDBOX_BUNDLE) { 1 } else { 2 };
-        let pod = bundle.ancestors().nth(folders).unwrap_or(bundle);
+        let pod = pod_of(bundle).unwrap_or(bundle);
         LaunchConfig::Shim(Box::new(ShimConfig {
             binary: self.binary.clone(),
             sandbox: pod.join(SANDBOX_BUNDLE),
@@ -131,13 +123,9 @@ impl Handler for Shim {
     }
 
     fn check(&self) -> Result<(), Unavailable> {
-        if self.found() {
-            return Ok(());
+        match find(&self.binary) {
+            Some(_) => Ok(()),
+            None => Err(missing(&self.config.name, &self.binary)),
         }
-        let reason = match self.binary.starts_with('/') {
-            true => format!("{} is not there", self.binary),
-            false => format!("{} is in none of {}", self.binary, SYSTEM_PATH.join(", ")),
-        };
-        Err(Unavailable { handler: self.config.name.clone(), reason })
     }
 }
