@@ -53,11 +53,7 @@ impl Error {
 
     /// A request that the pod's monitor did not answer. `Unavailable` when there is none at this moment: asking again helps.
     pub(crate) fn monitor(cause: &MonitorError) -> Self {
-        let kind = match cause {
-            MonitorError::Lost | MonitorError::NotRunning => ErrorKind::Unavailable,
-            _ => ErrorKind::Internal,
-        };
-        Self::caused(kind, "ask the monitor", cause)
+        Self::caused(unanswered(cause), "ask the monitor", cause)
     }
 
     /// The request is malformed.
@@ -73,6 +69,14 @@ impl Error {
     /// The object's state does not allow it.
     pub fn precondition(message: impl Display) -> Self {
         Self::new(ErrorKind::FailedPrecondition, message)
+    }
+}
+
+/// The kind of a failure of which the pod's monitor, or its absence, is the cause.
+pub(crate) fn unanswered(cause: &MonitorError) -> ErrorKind {
+    match cause {
+        MonitorError::Lost | MonitorError::NotRunning => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
     }
 }
 

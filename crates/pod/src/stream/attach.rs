@@ -8,7 +8,7 @@ use rustix::pipe::PipeFlags;
 
 use super::exec::check_streams;
 use super::io::{Input, Output, Terminal};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unanswered};
 use crate::pods::Pods;
 use crate::view::Live;
 
@@ -125,8 +125,7 @@ fn kind(error: &MonitorError) -> ErrorKind {
         MonitorError::Unsupported { .. } => ErrorKind::Unimplemented,
         MonitorError::Refused { code: Code::NotFound | Code::Conflict, .. } => ErrorKind::FailedPrecondition,
         MonitorError::Refused { code: Code::Exhausted, .. } => ErrorKind::ResourceExhausted,
-        MonitorError::Lost | MonitorError::NotRunning => ErrorKind::Unavailable,
-        _ => ErrorKind::Internal,
+        other => unanswered(other),
     }
 }
 
