@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use cricket_cri_api::v1;
 use cricket_testkit::cri::{self, Cri};
 use cricket_testkit::daemon::{Daemon, Options};
+use cricket_testkit::host::tool_dir;
 use cricket_testkit::image::{Image, ImageBuilder, Named, suite};
 use cricket_testkit::registry::Registry;
 use tokio::sync::Mutex;
@@ -66,6 +68,15 @@ impl Node {
         self.daemon.cri().await?.pull(&name).await?;
         Ok(name)
     }
+}
+
+/// The table of a handler that is containerd's shim for runc, with this runc.
+pub fn shim_table(name: &str, runc: &Path) -> Result<String> {
+    let shim = tool_dir("containerd")?.join("containerd-shim-runc-v2");
+    let table = format!("plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{name}");
+    Ok(format!(
+        "[{table}]\nruntime_type = 'io.containerd.runc.v2'\nruntime_path = {shim:?}\n[{table}.options]\nBinaryName = {runc:?}\n"
+    ))
 }
 
 /// The suite's busybox, to add to.

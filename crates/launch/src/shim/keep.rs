@@ -1,6 +1,7 @@
 //! What stands in for a process of a shim's: this program under the name `cricket-keep-shim`. It waits for the process
 //! and ends with its status, and passes its input on where it has any. One that waits for an executed command has a
-//! second one beside it, which kills the command when the first is killed.
+//! second one beside it, which kills the command when the first is killed; and it kills the command itself where the
+//! helper ends before it has told of it, which a byte from descriptor 2 says: nobody would wait for it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -24,6 +25,8 @@ pub(super) enum Duty {
     Wait,
     /// Wait, and pass on what comes from descriptor 0 to descriptor 1.
     Input,
+    /// Wait, and pass on each size of the terminal at descriptor 0.
+    Terminal,
     /// Kill the process unless a byte comes from descriptor 0.
     Guard,
 }
@@ -33,6 +36,7 @@ impl Duty {
         match self {
             Self::Wait => "wait",
             Self::Input => "input",
+            Self::Terminal => "terminal",
             Self::Guard => "guard",
         }
     }
@@ -42,7 +46,11 @@ impl Duty {
 pub(super) fn command(shim: &Bootstrap, id: &str, exec_id: &str, duty: Duty) -> Command {
     let mut keeper = Command::new("/proc/self/exe");
     keeper.arg0(NAME).args([&shim.to_json(), id, exec_id, duty.word()]);
-    keeper.env_clear().current_dir("/").process_group(0);
+    keeper.env_clear().current_dir("/");
+    if duty != Duty::Terminal {
+        // That one makes a session, and with it a group.
+        keeper.process_group(0);
+    }
     keeper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     keeper
 }
@@ -63,12 +71,25 @@ pub(crate) fn run() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if duty == Duty::Terminal.word() {
+        super::resize::follow(&shim, id, exec_id);
+    }
     if duty == Duty::Input.word() {
         let (shim, id, exec_id) = (shim.clone(), id.clone(), exec_id.clone());
         // It ends with this process.
         std::thread::spawn(move || pass_on(&shim, &id, &exec_id));
     }
     let guard = (!exec_id.is_empty()).then(|| guard(&shim, id, exec_id));
+    if guard.is_some() {
+        let (shim, id, exec_id) = (shim.clone(), id.clone(), exec_id.clone());
+        std::thread::spawn(move || {
+            let told = crate::sys::stdio(2).try_clone_to_owned();
+            if !told.is_ok_and(|fd| File::from(fd).read_exact(&mut [0]).is_ok()) {
+                let _ = end(&shim, &id, &exec_id);
+                std::process::exit(KILLED.into());
+            }
+        });
+    }
     let status = Task::connect(&shim).and_then(|mut task| {
         let status = task.wait(id, exec_id, None)?;
         if !exec_id.is_empty() {
@@ -89,14 +110,27 @@ fn guard(shim: &Bootstrap, id: &str, exec_id: &str) -> std::io::Result<Child> {
 
 fn end(shim: &Bootstrap, id: &str, exec_id: &str) -> Result<()> {
     let mut task = Task::connect(shim)?;
-    task.kill(id, exec_id, KILL, false)?;
+    if task.kill(id, exec_id, KILL, false).is_err() {
+        // It has ended, or was not started and then cannot be any more; or it was just being started.
+        match task.delete(id, exec_id) {
+            Err(e) if !e.is_not_found() => task.kill(id, exec_id, KILL, false)?,
+            _ => return Ok(()),
+        }
+    }
     task.wait(id, exec_id, Some(super::TIMEOUT))?;
     task.delete(id, exec_id).map(drop)
 }
 
 /// The shim holds the input open for others: its end has to be told.
 fn pass_on(shim: &Bootstrap, id: &str, exec_id: &str) {
-    let (Some(from), Some(to)) = (crate::sys::take(0), crate::sys::take(1)) else { return };
-    let _ = std::io::copy(&mut File::from(from), &mut File::from(to));
+    let _ = copy();
     let _ = Task::connect(shim).and_then(|mut task| task.close_stdin(id, exec_id));
+}
+
+/// From descriptor 0 to descriptor 1, which is nobody's afterwards: it, too, would hold the input open.
+fn copy() -> std::io::Result<()> {
+    let from = crate::sys::stdio(0).try_clone_to_owned()?;
+    let to = crate::sys::stdio(1).try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    std::io::copy(&mut File::from(from), &mut File::from(to)).map(drop)
 }

@@ -5,6 +5,7 @@
 //! It publishes no events: what [`keep`] waits for and the cgroup's own counters say what is to be known.
 
 pub(crate) mod keep;
+mod resize;
 mod stdio;
 
 use std::fs::{self, File};
@@ -76,7 +77,7 @@ impl Shim<'_> {
             let mut task = Task::connect(&shim).map_err(failed)?;
             let streams = Streams::of_this_process(terminal)?;
             task.create(&self.config.id, &self.config.bundle, streams.paths(), self.options()).map_err(failed)?;
-            let mut keeper = self.keeper(&shim, "", &streams)?;
+            let mut keeper = self.keeper(keep::command(&shim, &self.config.id, "", duty(&streams)), &streams)?;
             let started = reporter
                 .made(keeper.id().cast_signed(), streams.into_terminal())
                 .and_then(|()| task.start(&self.config.id, "").map(drop).map_err(failed));
@@ -98,22 +99,29 @@ impl Shim<'_> {
         let (id, exec_id) = (&self.config.id, format!("exec-{}", token()?));
         task.exec(id, &exec_id, process, streams.paths()).map_err(failed)?;
         // Before the start: a command whose keeper is not there would be nobody's.
-        let mut keeper = self.keeper(&shim, &exec_id, &streams)?;
+        let (told, mut tell) = std::io::pipe().map_err(|e| Error::io("make a pipe", e))?;
+        let mut command = keep::command(&shim, id, &exec_id, duty(&streams));
+        command.stderr(told);
+        let mut keeper = self.keeper(command, &streams)?;
         let started = task.start(id, &exec_id).map_err(failed);
         if let Err(error) = started {
             let _ = keeper.kill();
             let _ = task.delete(id, &exec_id);
             return Err(error);
         }
-        reporter.made(keeper.id().cast_signed(), streams.into_terminal())
+        reporter.made(keeper.id().cast_signed(), streams.into_terminal())?;
+        // What waits for it may have ended already.
+        let _ = tell.write_all(&[1]);
+        Ok(())
     }
 
-    fn keeper(&self, shim: &Bootstrap, exec_id: &str, streams: &Streams) -> Result<Child, Error> {
+    fn keeper(&self, mut keeper: Command, streams: &Streams) -> Result<Child, Error> {
         let failed = |e| Error::io("start what waits for the process", e);
-        let duty = if streams.input().is_some() { Duty::Input } else { Duty::Wait };
-        let mut keeper = keep::command(shim, &self.config.id, exec_id, duty);
         if let Some(input) = streams.input() {
             keeper.stdin(Stdio::inherit()).stdout(input.try_clone().map_err(failed)?);
+        }
+        if let Some(terminal) = streams.terminal() {
+            keeper.stdin(terminal.try_clone().map_err(failed)?);
         }
         keeper.spawn().map_err(failed)
     }
@@ -256,6 +264,14 @@ impl Shim<'_> {
                 config_body: body.clone().into_bytes(),
             })),
         }
+    }
+}
+
+fn duty(streams: &Streams) -> Duty {
+    match (streams.input(), streams.terminal()) {
+        (Some(_), _) => Duty::Input,
+        (None, Some(_)) => Duty::Terminal,
+        (None, None) => Duty::Wait,
     }
 }
 

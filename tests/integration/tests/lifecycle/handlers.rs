@@ -2,17 +2,18 @@
 
 mod suite;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cricket_cri_api::v1;
-use cricket_integration::Node;
-use cricket_testkit::cri;
+use cricket_integration::{Node, shim_table};
 use cricket_testkit::daemon::Options;
 use cricket_testkit::host::tool_dir;
 use cricket_testkit::logs::lines;
+use cricket_testkit::{cri, leaks};
 
-use crate::support::{SOON, Scene, idle, mount, node, security, shell};
+use crate::support::{SOON, Scene, idle, mount, node, security, shell, until};
 use crate::userns;
 
 /// A node with runc as a handler of that name.
@@ -99,6 +100,38 @@ async fn both_handlers_live_side_by_side() -> Result<()> {
     }
     assert_eq!(cri.pod(&first).await?.runtime_handler, "");
     Ok(())
+}
+
+/// Its time is over while the shim still starts it: it does not run afterwards, and nothing of it waits for it.
+#[tokio::test]
+async fn a_command_whose_time_is_over_before_its_shim_has_started_it_is_ended() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (slow, runc) = (dir.path().join("runc"), tool_dir("runc")?.join("runc"));
+    let wait = format!("for word in \"$@\"; do [ \"$word\" != exec ] || sleep 2; done; exec {} \"$@\"", runc.display());
+    std::fs::write(&slow, format!("#!/bin/sh\n{wait}\n"))?;
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755))?;
+    let node = Node::with(Options { tables: shim_table("shim", &slow)?, ..Options::default() }).await?;
+    let cri = node.daemon.cri().await?;
+    let pod = cri::host_network(node.daemon.pod("shim-slow"));
+    let id = cri.run_pod_with(&pod, "shim").await?;
+    let main = cri.run(&id, &idle("main"), &pod).await?;
+    let left = || -> Result<Vec<_>> {
+        let mine = |p: &leaks::Process| p.command == "sleep 4261" || p.command.contains(" exec-");
+        Ok(leaks::processes(node.daemon.mark())?.into_iter().filter(mine).collect())
+    };
+    for _ in 0..2 {
+        let late = cri.exec(&main, &["sleep", "4261"], 1).await.expect_err("it did not time out");
+        assert_eq!(late.code(), tonic::Code::DeadlineExceeded, "{late}");
+        // Long enough for a start that goes on.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        until("the command and what waits for it to end", || async { Ok(left()?.is_empty()) })
+            .await
+            .with_context(|| format!("{:?}", left()))?;
+    }
+    assert_eq!(cricket_integration::sh(&cri, &main, "echo alive").await?, "alive");
+    cri.stop_pod(&id).await?;
+    cri.remove_pod(&id).await?;
+    node.daemon.assert_no_leaks(SOON)
 }
 
 #[tokio::test]

@@ -5,5 +5,7 @@ mod bulk;
 mod client;
 mod exec;
 mod forward;
+mod handlers;
 mod restart;
 mod scene;
+mod shims;

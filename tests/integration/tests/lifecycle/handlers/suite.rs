@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cricket_cri_api::v1;
-use cricket_integration::{BUSYBOX, Node, sh};
+use cricket_integration::{BUSYBOX, Node, sh, shim_table};
 use cricket_testkit::cri::{self, Cri};
 use cricket_testkit::daemon::Options;
 use cricket_testkit::host::{self, tool_dir};
@@ -161,7 +161,8 @@ fn limited(name: &str, script: &str, bytes: i64) -> v1::ContainerConfig {
 
 async fn memory(at: &mut Place<'_>) -> Result<()> {
     // A line without an end.
-    let id = at.run(&limited("eater", "exec tail /dev/zero", 16 << 20)).await?;
+    // And room for what runtimes do in the container's control group themselves.
+    let id = at.run(&limited("eater", "exec tail /dev/zero", 32 << 20)).await?;
     let ended = at.cri.wait_exit(&id, SOON).await?;
     ensure!((ended.exit_code, ended.reason.as_str()) == (137, "OOMKilled"), "{ended:?}");
     Ok(())
@@ -265,14 +266,7 @@ struct Bench {
 impl Bench {
     async fn new(kind: Kind) -> Result<Self> {
         let tables = match kind.binary {
-            None if kind.name == SHIM.name => {
-                let table = format!("plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{}", kind.name);
-                let shim = tool_dir("containerd")?.join("containerd-shim-runc-v2");
-                let binary = tool_dir("runc")?.join("runc");
-                format!(
-                    "[{table}]\nruntime_type = 'io.containerd.runc.v2'\nruntime_path = {shim:?}\n[{table}.options]\nBinaryName = {binary:?}\n"
-                )
-            }
+            None if kind.name == SHIM.name => shim_table(kind.name, &tool_dir("runc")?.join("runc"))?,
             None => String::new(),
             Some(tool) => {
                 let table = format!("plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{}", kind.name);
