@@ -63,12 +63,13 @@ impl ExitStatus {
         if signal == 0 { Self::Code((status >> 8) as u8) } else { Self::Signal(signal as u8) }
     }
 
-    /// The last field of a zombie's proc_pid_stat(5), `exit_code`, in the form of waitpid(2); `None` of a process that lives.
+    /// The last field of a zombie's proc_pid_stat(5), `exit_code`, in the form of waitpid(2), also of one that is just being
+    /// reaped (`X`); `None` of a process that lives.
     pub fn of_zombie(stat: &[u8]) -> Option<Self> {
         // The command's name, in parentheses, may contain anything.
         let after = stat.rsplit(|byte| *byte == b')').next()?;
         let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
-        let zombie = fields.next()? == "Z";
+        let zombie = ["Z", "X"].contains(&fields.next()?);
         let code = fields.next_back()?.parse().ok()?;
         zombie.then(|| Self::from_wait_status(code))
     }
@@ -305,6 +306,7 @@ mod tests {
         let stat = |state: &str, code: i32| format!("12 (a) b) {state} 1 12 12 0 -1 0 0 {code}\n").into_bytes();
         assert_eq!(ExitStatus::of_zombie(&stat("Z", 11 << 8)), Some(ExitStatus::Code(11)));
         assert_eq!(ExitStatus::of_zombie(&stat("Z", 9)), Some(ExitStatus::Signal(9)));
+        assert_eq!(ExitStatus::of_zombie(&stat("X", 9)), Some(ExitStatus::Signal(9)));
         assert_eq!(ExitStatus::of_zombie(&stat("S", 0)), None);
         assert_eq!(ExitStatus::of_zombie(b""), None);
     }
