@@ -9,7 +9,7 @@ use cricket_model::{ContainerId, ErrorKind, SandboxId};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::driver::{Command, Driver, PodHandle, Reply};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unanswered};
 use crate::joins::{Begin, Joins};
 use crate::record::{ContainerRecord, ContainerState, PodResources, SandboxRecord, Stored};
 use crate::shared::{Event, Shared};
@@ -285,10 +285,9 @@ impl Pods {
         let (view, container) = self.container(id)?;
         view.running(&container.id)?;
         let monitor = self.monitor_of(&view).await?;
-        monitor
-            .reopen_log(container.id.as_str())
-            .await
-            .map_err(|e| Error::internal(format_args!("reopen the log of container {}", container.id), &e))
+        monitor.reopen_log(container.id.as_str()).await.map_err(|e| {
+            Error::caused(unanswered(&e), format_args!("reopen the log of container {}", container.id), &e)
+        })
     }
 
     /// With the systemd driver: what systemd's reloads write over is written again, for as long as the daemon runs.
