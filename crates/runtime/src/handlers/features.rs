@@ -78,8 +78,18 @@ fn answer(binary: &Path, limit: Duration) -> Result<Features, String> {
     let stdout = out.try_clone().map_err(|e| failed(&e))?;
     let mut command = Command::new(binary);
     command.arg("features").env_clear().env("PATH", super::system_path()).current_dir("/").process_group(0);
-    let mut child =
-        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()).spawn().map_err(|e| failed(&e))?;
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
+    let mut attempts = 0u32;
+    let mut child = loop {
+        match command.spawn() {
+            // The binary is being installed, or a fork elsewhere still holds it open for writing.
+            Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy && attempts < 6 => {
+                std::thread::sleep(Duration::from_millis(10 << attempts));
+                attempts += 1;
+            }
+            other => break other.map_err(|e| failed(&e))?,
+        }
+    };
     let pid = child.id().cast_signed();
     let ended = Pidfd::open(pid).and_then(|pidfd| pidfd.wait(Some(limit))).map_err(|e| failed(&e));
     if ended != Ok(true) {
