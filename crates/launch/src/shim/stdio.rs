@@ -63,6 +63,11 @@ impl Streams {
         self.input.as_ref().map(|(_, ours)| ours)
     }
 
+    /// The shim's side of the terminal.
+    pub(super) fn terminal(&self) -> Option<&OwnedFd> {
+        self.terminal.as_ref().map(|(_, shims)| shims)
+    }
+
     /// The terminal's master; nothing is kept open for the shim any more.
     pub(super) fn into_terminal(self) -> Option<OwnedFd> {
         self.terminal.map(|(master, _)| master)

@@ -5,6 +5,7 @@ mod clone;
 mod command;
 mod descriptors;
 mod exec;
+mod signals;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,6 +18,7 @@ pub(crate) use clone::{Clone, Side, exit, unshare};
 pub(crate) use command::end_with_this_process;
 pub(crate) use descriptors::{become_stdio, keep_only, protect_descriptors, stdio, take, terminal_peer};
 pub(crate) use exec::{Scheduling, execve, set_scheduling};
+pub(crate) use signals::Awaited;
 
 /// Takes [`end_with_parent`] back.
 pub(crate) fn outlive_parent() -> io::Result<()> {
