@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use cricket_wire::exec_config::CgroupJoin;
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 
-use crate::clone::{Clone, Side};
+use crate::clone::Clone;
 use crate::descriptor;
 use crate::failure::{Doing, Failure};
 
@@ -35,20 +35,21 @@ impl Groups {
         })
     }
 
-    /// Clones, in the directory's group. When that one cannot hold processes, in the group that `instead` opens.
-    pub(crate) fn clone(
+    /// Makes a clone in the directory's group. When that one cannot hold processes, in the group that `instead` opens.
+    pub(crate) fn clone<T>(
         &self,
         new_pid_namespace: bool,
         instead: impl FnOnce() -> Result<OwnedFd, Failure>,
-    ) -> Result<Side, Failure> {
+        make: impl Fn(Clone<'_>) -> io::Result<T>,
+    ) -> Result<T, Failure> {
         let Some(directory) = self.directory else {
-            return Clone { new_pid_namespace, cgroup: None }.run().doing("clone");
+            return make(Clone { new_pid_namespace, cgroup: None }).doing("clone");
         };
-        match (Clone { new_pid_namespace, cgroup: Some(directory) }).run() {
+        match make(Clone { new_pid_namespace, cgroup: Some(directory) }) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 let other = instead()?;
                 let cgroup = Some(std::os::fd::AsFd::as_fd(&other));
-                Clone { new_pid_namespace, cgroup }.run().doing("clone into the container's cgroup")
+                make(Clone { new_pid_namespace, cgroup }).doing("clone into the container's cgroup")
             }
             result => result.doing("clone into the cgroup"),
         }

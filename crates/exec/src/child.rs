@@ -1,9 +1,11 @@
 //! The child: enters the container step by step, gives up what the command must not have, and executes it.
 //!
-//! It is a copy of the helper with one thread, so it may allocate. It never unwinds or returns: it executes or exits.
+//! It runs in the helper's memory while the helper rests, so it may allocate, and what it changes there the helper finds
+//! changed. It never unwinds or returns: it executes or exits.
 //! The order of the steps matters; each says why where it is not plain. Signals are as the command must find them:
 //! the helper is started with default dispositions and an empty mask, and changes neither.
 
+use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use cricket_process::caps::{self, Set};
@@ -43,7 +45,7 @@ pub(crate) struct Child<'h> {
 
 impl Child<'_> {
     /// Executes the command, or tells the channel why not and exits.
-    pub(crate) fn run(&self, groups: &Groups, channel: BorrowedFd<'_>) -> ! {
+    pub(crate) fn run(&self, groups: &Groups, channel: BorrowedFd<'_>) -> Infallible {
         let failure = match self.enter(groups, channel) {
             Ok(channel) => (self.drop_and_execute(), channel),
             Err(failure) => (failure, channel),

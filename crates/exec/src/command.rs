@@ -15,7 +15,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::cgroup::{Groups, own_group_of};
 use crate::child::Child;
-use crate::clone::Side;
 use crate::failure::{Doing, Failure};
 use crate::lookup::Command;
 use crate::target::Target;
@@ -48,17 +47,12 @@ fn start(config: &CommandConfig, target: &Target) -> Result<Made, Failure> {
     if target.namespaces.contains(Kinds::PID) {
         target.pidfd.join_namespaces(Kinds::PID)?;
     }
-    match groups.clone(false, || own_group_of(&target.cgroups()?))? {
-        Side::Child => {
-            drop(ours);
-            Child { config, target, capabilities, ambient, program, command: &command }.run(&groups, theirs.as_fd())
-        }
-        Side::Parent(pid) => {
-            drop(theirs);
-            let terminal = outcome(&ours)?;
-            Ok(Made { pid, terminal })
-        }
-    }
+    let child = Child { config, target, capabilities, ambient, program, command: &command };
+    let run = || child.run(&groups, theirs.as_fd());
+    let pid = groups.clone(false, || own_group_of(&target.cgroups()?), |clone| clone.run_sharing(&run))?;
+    drop(theirs);
+    let terminal = outcome(&ours)?;
+    Ok(Made { pid, terminal })
 }
 
 /// What the command gets: no more than the container's init, and no more than there is to give.

@@ -1,5 +1,5 @@
 //! The heap of a process that lives for a millisecond: it only grows, so that nothing is spent on giving memory back, and
-//! what is next to each other in time shares pages, each of which costs a fault (and another one in the child).
+//! what is next to each other in time shares pages, each of which costs a fault.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
@@ -17,7 +17,7 @@ struct Chunk {
     left: usize,
 }
 
-// SAFETY: the helper has one thread, and so has its child, which has a copy of the memory.
+// SAFETY: the helper has one thread, and so has its child, which has a copy of the memory or is waited for.
 unsafe impl Sync for Heap {}
 
 impl Heap {

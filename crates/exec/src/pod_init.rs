@@ -32,7 +32,7 @@ pub(crate) fn make(config: &PodInitConfig) -> Result<Made, Failure> {
         namespaces::join(descriptor::borrow(user)?)?;
     }
     let no_other = || Err(Failure::host("the pod's cgroup cannot hold processes"));
-    match groups.clone(true, no_other)? {
+    match groups.clone(true, no_other, |clone| clone.run())? {
         Side::Child => {
             drop(ours);
             let failure = match enter(&mut groups, &join, config.user_fd.is_some()) {

@@ -1,7 +1,7 @@
 //! A helper for the tests: follows the protocol of `cricket_wire::helper` and makes no container.
 //!
-//! `helper [early] [late] [tty] [fail] [crash] [hang] [nothing] [refuse] [abort] [status]`; the configuration is a shell
-//! script, which becomes the "init". The last three happen after the report: a second one, a crash, a bad exit status.
+//! `helper [early] [late] [own] [tty] [fail] [crash] [hang] [nothing] [refuse] [abort] [status]`; the configuration is a
+//! shell script, which becomes the "init". The last three happen after the report: a second one, a crash, a bad exit status.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -35,7 +35,7 @@ fn main() {
         return send(&report, &Report { pid: NO_PROCESS, ..Report::default() }, &[]);
     }
     let terminal = has("tty").then(terminal);
-    let pid = start(&script, terminal.as_ref().map(|(_, slave)| slave));
+    let pid = start(&script, terminal.as_ref().map(|(_, slave)| slave), has("own"));
     if has("late") {
         // The init may have ended long before anybody hears of it.
         std::thread::sleep(Duration::from_millis(200));
@@ -74,13 +74,14 @@ fn terminal() -> (OwnedFd, OwnedFd) {
     }
 }
 
-/// Makes a child of this process's parent, as launch and exec do.
-fn start(script: &str, terminal: Option<&OwnedFd>) -> i32 {
+/// Makes a child of this process's parent, as launch and exec do; or one of its own, which the parent inherits.
+fn start(script: &str, terminal: Option<&OwnedFd>, own: bool) -> i32 {
     let argv = ["sh", "-c", script].map(|arg| CString::new(arg).expect("no NUL"));
     let pointers = [argv[0].as_ptr(), argv[1].as_ptr(), argv[2].as_ptr(), std::ptr::null()];
     let environment = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".as_ptr(), std::ptr::null()];
+    let parent = if own { 0 } else { libc::CLONE_PARENT };
     // SAFETY: this process has one thread; without CLONE_VM the child has a copy of everything.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT | libc::SIGCHLD, 0, 0, 0, 0) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, parent | libc::SIGCHLD, 0, 0, 0, 0) };
     if pid == 0 {
         if let Some(slave) = terminal {
             rustix::stdio::dup2_stdin(slave).expect("dup2");

@@ -25,6 +25,7 @@ const REMOVE_LOOKS: u32 = 10;
 #[derive(Default)]
 pub(crate) struct ExecJob {
     leaves: Vec<PathBuf>,
+    silent_start: bool,
     main: Option<Main>,
     timeout: Option<TimerKey>,
     timed_out: bool,
@@ -40,8 +41,8 @@ struct Main {
 }
 
 impl ExecJob {
-    pub(crate) fn new(leaves: Vec<PathBuf>) -> Self {
-        Self { leaves, ..Self::default() }
+    pub(crate) fn new(leaves: Vec<PathBuf>, silent_start: bool) -> Self {
+        Self { leaves, silent_start, ..Self::default() }
     }
 
     pub(crate) fn main_pid(&self) -> Option<i32> {
@@ -95,16 +96,25 @@ impl Supervisor {
         if exec.killed {
             exec.kill();
         }
+        if exec.silent_start {
+            return;
+        }
         let Some((client, request)) = self.jobs.get(&key).map(|job| (job.client, job.request)) else { return };
         self.answer(client, request, ResponseKind::ExecStarted(event), fds);
     }
 
     /// The main process of an exec has ended.
     pub(crate) fn exec_ended(&mut self, key: u64) {
+        let helper_lives = self.jobs.get(&key).is_some_and(|job| job.helper_pid().is_some());
         let Some(main) = self.exec(key).and_then(|exec| exec.main.as_ref()) else { return };
         let status = match wait::reap(&main.pidfd) {
             Ok(None) => return,
             Ok(Some(ended)) => Some(ended.status),
+            // It may be the helper's child until the helper ends: it is looked at again then.
+            Err(_) if helper_lives => {
+                let (pidfd, token) = (main.pidfd.clone(), main.token);
+                return self.unwatch(pidfd.as_fd(), token);
+            }
             Err(_) => None,
         };
         if let Some(main) = self.exec(key).and_then(|exec| exec.main.take()) {

@@ -204,6 +204,7 @@ impl Supervisor {
         self.report_missing(key, status);
         self.close_report(key);
         self.start_decided(key, status);
+        self.exec_ended(key);
         self.retire(key);
     }
 

@@ -155,7 +155,7 @@ impl Supervisor {
         if leaves.iter().any(|leaf| !leaf.is_absolute() || leaf.parent().is_none()) {
             return Err(invalid("a cgroup that is no absolute directory"));
         }
-        let purpose = Purpose::Exec(Box::new(ExecJob::new(leaves)));
+        let purpose = Purpose::Exec(Box::new(ExecJob::new(leaves, exec.silent_start)));
         let fds = HelperFds { stdio, executable, config, extra: fds.collect() };
         let job = self.start_helper((client, request), purpose, &exec.args, fds);
         let job = job.map_err(host("start the helper"))?;

@@ -1,7 +1,8 @@
 //! ExecSync, and the init of a shared PID namespace: both are work for the exec helper.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cricket_cgroup::{Cgroup, CgroupPath, JoinFds, Resources};
@@ -155,8 +156,17 @@ pub(crate) struct Stdio {
 
 /// `/dev/null`, for reading and writing.
 pub(crate) fn null() -> Result<OwnedFd> {
-    let file = std::fs::File::options().read(true).write(true).open("/dev/null");
-    Ok(file.map_err(|e| Error::internal("open /dev/null", &e))?.into())
+    // Opened once: each probe wants it.
+    static NULL: OnceLock<File> = OnceLock::new();
+    let failed = |e: std::io::Error| Error::internal("open /dev/null", &e);
+    let file = match NULL.get() {
+        Some(file) => file,
+        None => {
+            let file = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+            NULL.get_or_init(|| file)
+        }
+    };
+    Ok(file.try_clone().map_err(failed)?.into())
 }
 
 /// What the monitor has to be asked for, and the guard of the exec's cgroup. Blocks.
@@ -238,6 +248,9 @@ fn runtimes_own(
     terminal: bool,
 ) -> Result<Option<LaunchConfig>> {
     let handler = shared.handlers.get(&sandbox.handler).map_err(|e| Error::from_kinded("runtime handler", &e))?;
+    if !handler.executes() {
+        return Ok(None);
+    }
     let process = serde_json::to_string(process).map_err(|e| Error::internal("encode the process", &e))?;
     let bundle = shared.bundle(&sandbox.id, &record.id);
     let input = ExecInput { process, terminal };
@@ -348,8 +361,7 @@ pub(crate) async fn init_request(
         }
     }
     if let Some(netns) = &sandbox.netns {
-        let file =
-            std::fs::File::open(netns).map_err(|e| Error::internal(format_args!("open {}", netns.display()), &e))?;
+        let file = File::open(netns).map_err(|e| Error::internal(format_args!("open {}", netns.display()), &e))?;
         namespace_fds.push(extra.push(file.into()));
     }
     let path = shared.cgroups.leaf(&shared.cgroups.parent(&sandbox.config.0), sandbox.id.as_str());

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
@@ -65,15 +66,28 @@ struct Stream {
 impl Stream {
     /// Reads `fd` to its end. What exceeds the `budget` is read and dropped, so that the writer never blocks for ever.
     async fn read(&self, fd: OwnedFd, budget: &Budget) {
-        let Ok(mut pipe) = Receiver::from_owned_fd(fd) else { return };
         let mut chunk = Vec::with_capacity(CHUNK);
-        while let Ok(n @ 1..) = pipe.read_buf(&mut chunk).await {
-            self.waiting.store(true, Ordering::Release);
-            let allowed = budget.take(n).await;
-            self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..allowed]);
-            self.waiting.store(false, Ordering::Release);
-            chunk.clear();
+        // A pipe whose writers have gone already has its end in it, and is never waited for.
+        loop {
+            match rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut chunk)) {
+                Ok(1..) => self.keep(&mut chunk, budget).await,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Ok(0) | Err(_) => return,
+            }
         }
+        let Ok(mut pipe) = Receiver::from_owned_fd(fd) else { return };
+        while let Ok(1..) = pipe.read_buf(&mut chunk).await {
+            self.keep(&mut chunk, budget).await;
+        }
+    }
+
+    async fn keep(&self, chunk: &mut Vec<u8>, budget: &Budget) {
+        self.waiting.store(true, Ordering::Release);
+        let allowed = budget.take(chunk.len()).await;
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..allowed]);
+        self.waiting.store(false, Ordering::Release);
+        chunk.clear();
     }
 
     fn take(&self) -> Vec<u8> {
@@ -83,6 +97,10 @@ impl Stream {
 
 /// How much is read at a time.
 const CHUNK: usize = 16 << 10;
+
+/// How long the streams of a command are left alone: most commands have ended by then, with less output than a pipe takes.
+/// Their ends would wake this process twice before the end of the command does, on the processor that it needs.
+const REST: Duration = Duration::from_millis(10);
 
 /// Reads both streams of a command until `ended` is ready and they have ended, in the task that asks: most answers are
 /// short, and tasks of their own would be two more that other threads are woken for. Whoever still holds a pipe `limit`
@@ -99,13 +117,16 @@ pub(crate) async fn collect<T>(
     let reading = async { tokio::join!(out.read(stdout, &budget), err.read(stderr, &budget)) };
     tokio::pin!(ended, reading);
     let mut whole = false;
-    let ended = loop {
-        tokio::select! {
-            // First what makes the command start.
-            biased;
-            ended = &mut ended => break ended?,
-            _ = &mut reading, if !whole => whole = true,
-        }
+    // First what makes the command start.
+    let ended = match tokio::time::timeout(REST, &mut ended).await {
+        Ok(ended) => ended?,
+        Err(_) => loop {
+            tokio::select! {
+                biased;
+                ended = &mut ended => break ended?,
+                _ = &mut reading, if !whole => whole = true,
+            }
+        },
     };
     while !whole {
         whole = tokio::time::timeout(limit, &mut reading).await.is_ok()

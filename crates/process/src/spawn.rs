@@ -5,6 +5,7 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -133,12 +134,13 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 /// Most descriptors that a child can be given.
 const MAX_FDS: usize = 128;
 /// The child calls nothing but the kernel.
-const STACK: usize = 32 * 1024;
+const STACK: usize = 16 * 1024;
 
 fn run(mut plan: Plan) -> io::Result<Child> {
-    // Not zeroed: each page of it that is touched costs a fault.
-    let mut stack = Vec::<u128>::with_capacity(STACK / 16);
-    let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
+    // A part of this thread's own stack, not zeroed: memory that is mapped for it would cost faults, and other processors
+    // an interrupt when it goes.
+    let mut stack = [const { MaybeUninit::<u128>::uninit() }; STACK / 16];
+    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     let mut pidfd: c_int = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: signal sets are plain data that sigfillset and pthread_sigmask initialise.
@@ -151,13 +153,12 @@ fn run(mut plan: Plan) -> io::Result<Child> {
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
     }
-    // SAFETY: `child` gets a stack of its own whose end is `top` (the stack grows down, 16-byte aligned), and the plan,
-    // which outlives it: CLONE_VFORK holds this thread until the child has executed or ended.
+    // SAFETY: `child` gets a stack of its own whose end is `top` (the stack grows down, 16-byte aligned), and the plan.
+    // Both outlive it: CLONE_VFORK holds this thread until the child has executed or ended.
     let pid = unsafe { libc::clone(child, top, flags, (&raw mut plan).cast(), &raw mut pidfd) };
     let cloned = check(pid.into());
     // SAFETY: `before` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
-    drop(stack);
     cloned?;
     // SAFETY: clone succeeded, so it stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

@@ -21,6 +21,9 @@ pub struct Exec {
     /// Everything in them is killed at the timeout; they are removed at the end if they are empty then.
     #[prost(string, repeated, tag = "5")]
     pub leaves: Vec<String>,
+    /// Its start need not be told ([`ExecStarted`]): nobody waits for it. A monitor that does not know this tells it.
+    #[prost(bool, tag = "6")]
+    pub silent_start: bool,
 }
 
 /// The command has started; the master of its terminal comes along if it has one.

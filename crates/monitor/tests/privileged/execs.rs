@@ -21,7 +21,7 @@ async fn read(mut reader: std::io::PipeReader) -> Vec<u8> {
 #[tokio::test]
 async fn answers_with_the_exit_code_and_closes_the_streams() {
     let pod = Pod::start().await;
-    for words in [&[][..], &["early"], &["late"]] {
+    for words in [&[][..], &["early"], &["late"], &["own", "early"]] {
         let (reader, writer) = std::io::pipe().expect("pipe");
         let exit = pod.client.exec(pod.exec("echo out; exit 7", words, writer.into())).await.expect("exec");
         assert_eq!((exit.exit_code, exit.signal, exit.timed_out), (7, None, false));

@@ -115,7 +115,12 @@ pub trait Handler: Send + Sync + fmt::Debug {
         None
     }
 
-    /// The order that executes a command in a running container; `None`: cricket's own helper joins its namespaces.
+    /// Whether it executes commands in containers itself; else cricket's own helper joins their namespaces.
+    fn executes(&self) -> bool {
+        false
+    }
+
+    /// The order that executes a command in a running container; `None` unless it [executes](Self::executes) them itself.
     fn exec_config(&self, _id: &str, _bundle: &Path, _state: &Path, _exec: &ExecInput) -> Option<LaunchConfig> {
         None
     }

@@ -115,6 +115,10 @@ impl Handler for OciCli {
         self.is_gvisor().then(|| self.order(id, bundle, state, OciAction::Kill { signal }))
     }
 
+    fn executes(&self) -> bool {
+        self.is_gvisor()
+    }
+
     fn exec_config(&self, id: &str, bundle: &Path, state: &Path, exec: &ExecInput) -> Option<LaunchConfig> {
         let action = || OciAction::Exec { process: exec.process.clone(), terminal: exec.terminal };
         self.is_gvisor().then(|| self.order(id, bundle, state, action()))

@@ -117,6 +117,10 @@ impl Handler for Shim {
         Some(self.order(id, bundle, state, ShimAction::Kill { signal }))
     }
 
+    fn executes(&self) -> bool {
+        true
+    }
+
     fn exec_config(&self, id: &str, bundle: &Path, state: &Path, exec: &ExecInput) -> Option<LaunchConfig> {
         let action = ShimAction::Exec { process: exec.process.clone(), terminal: exec.terminal };
         Some(self.order(id, bundle, state, action))

@@ -171,7 +171,7 @@ fn gvisor_is_known_by_its_name() {
         assert_eq!(handler.needs_sandbox_container(), want, "{binary}");
         let exec = ExecInput { process: "{}".into(), terminal: false };
         let (bundle, state) = (Path::new("/b"), Path::new("/s"));
-        assert_eq!(handler.exec_config("a", bundle, state, &exec).is_some(), want);
+        assert_eq!((handler.executes(), handler.exec_config("a", bundle, state, &exec).is_some()), (want, want));
         assert_eq!(handler.signal_config("a", bundle, state, 15).is_some(), want);
     }
 }

@@ -194,7 +194,8 @@ impl MonitorClient {
         let leaves = request.leaves.into_iter().map(text).collect::<Result<_>>()?;
         let timeout_ms = request.timeout.map_or(0, |t| t.as_millis().clamp(1, u128::from(u64::MAX)) as u64);
         let (exec_id, container_id, args) = (request.exec_id, request.container, request.args);
-        let exec = Exec { exec_id, container_id, args, timeout_ms, leaves };
+        let silent_start = request.started.is_none();
+        let exec = Exec { exec_id, container_id, args, timeout_ms, leaves, silent_start };
         let mut pending = {
             // Closed once sent: the streams have to end with the command.
             let owned = (helper, config, stdin, stdout, stderr, extra);
