@@ -190,7 +190,12 @@ async fn reconnect(driver: &mut Driver, client: MonitorClient) -> Result<()> {
     driver.held = held.into_iter().map(|h| Held { name: h.name, fd: Arc::new(h.fd), path: h.path }).collect();
     let list: HashMap<String, ContainerPhase> =
         client.list().await.map_err(ask)?.into_iter().map(|c| (c.container, c.phase)).collect();
-    if driver.record.sandbox.init.is_some() && !matches!(list.get(INIT), Some(ContainerPhase::Running { .. })) {
+    let init_lives = match list.get(INIT) {
+        Some(phase) => matches!(phase, ContainerPhase::Running { .. }),
+        // A monitor that replaced another one was not given it.
+        None => driver.record.sandbox.init.is_some_and(|(pid, start)| surviving(pid, start).is_some()),
+    };
+    if !init_lives {
         driver.record.sandbox.init = None;
     }
     let mut strange = Vec::new();

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result, ensure};
-use cricket_cri_api::v1::{self, ContainerState};
+use cricket_cri_api::v1;
 use cricket_integration::{BUSYBOX, Node};
 use cricket_testkit::cri::{Cri, container};
 use cricket_testkit::host;
 
+use crate::monitors::kill_monitor;
 use crate::support::{Neighbour, SOON, alive, back_to, footprint, gone, kill, monitor, pid, ready, remove, up};
 
 /// A pod and a container that writes nothing any more: nobody holds the other end of its pipes for a while.
@@ -86,7 +87,7 @@ async fn an_exit_that_was_recorded_is_told() -> Result<()> {
     gone(monitor)?;
     node.daemon.launch()?;
     let cri = node.daemon.cri().await?;
-    let status = cri.container(&victim.main).await?;
+    let status = cri.wait_exit(&victim.main, SOON).await?;
     ensure!((status.exit_code, status.reason.as_str()) == (9, "Error"), "{status:?}");
     remove(&cri, &victim.pod).await?;
     back_to(&node.daemon, &Default::default())
@@ -128,7 +129,7 @@ async fn a_reused_pid_is_left_alone() -> Result<()> {
     std::fs::write(&path, changed)?;
     node.daemon.launch()?;
     let cri = node.daemon.cri().await?;
-    let status = cri.container(&victim.main).await?;
+    let status = cri.wait_exit(&victim.main, SOON).await?;
     ensure!((status.exit_code, status.reason.as_str()) == (255, "Unknown"), "{status:?}");
     cri.stop(&victim.main, 0).await?;
     cri.remove(&victim.main).await?;
@@ -160,9 +161,39 @@ async fn a_process_that_is_not_the_recorded_one_is_killed_through_the_cgroup() -
     std::fs::write(&path, changed)?;
     node.daemon.launch()?;
     let cri = node.daemon.cri().await?;
-    ensure!(cri.container(&victim.main).await?.state() == ContainerState::ContainerExited);
-    gone(victim.init)?;
+    cri.wait_exit(&victim.main, SOON).await?;
+    ensure!(!alive(victim.init), "EXITED while process {} lives", victim.init);
     remove(&cri, &victim.pod).await?;
+    back_to(&node.daemon, &Default::default())
+}
+
+/// The init of a shared PID namespace has outlived its monitor, whose replacement has never heard of it.
+#[tokio::test]
+async fn one_after_the_other_under_a_pod_with_an_init() -> Result<()> {
+    let mut node = Node::start().await?;
+    let cri = node.daemon.cri().await?;
+    let shared = Some(v1::NamespaceOption { pid: v1::NamespaceMode::Pod.into(), ..Default::default() });
+    let mut sandbox = node.daemon.pod("victim");
+    let linux = sandbox.linux.get_or_insert_default();
+    linux.security_context.get_or_insert_default().namespace_options.clone_from(&shared);
+    let config = |name: &str| {
+        let mut config = container(name, BUSYBOX, &["sleep", "600"]);
+        let linux = config.linux.get_or_insert_default();
+        linux.security_context.get_or_insert_default().namespace_options.clone_from(&shared);
+        config
+    };
+    let pod = cri.run_pod(&sandbox).await?;
+    let main = cri.run(&pod, &config("main"), &sandbox).await?;
+    kill_monitor(&node, &pod).await?;
+    // The new one has its container when it executes commands in it.
+    ensure!(cri.exec_text(&main, &["echo", "here"]).await? == "here\n");
+    node.daemon.kill_and_launch()?;
+    let cri = node.daemon.cri().await?;
+    ready(&cri, &pod).await?;
+    let second = cri.run(&pod, &config("second"), &sandbox).await?;
+    let pids = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    ensure!(pids(pid(&cri, &second).await?)? == pids(pid(&cri, &main).await?)?, "another PID namespace");
+    remove(&cri, &pod).await?;
     back_to(&node.daemon, &Default::default())
 }
 
