@@ -39,14 +39,12 @@ mod tests {
     #[test]
     fn a_command_that_hangs_is_killed_with_what_it_started() {
         let dir = tempfile::tempdir().expect("directory");
-        let binary = dir.path().join("hangs");
         let pids = dir.path().join("pids");
-        let script = format!("#!/bin/sh\nsleep 1000 & echo $$ $! > {}\nwait\n", pids.display());
-        fs::write(&binary, script).expect("write");
-        fs::set_permissions(&binary, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
-        let begin = std::time::Instant::now();
-        assert!(wait(Command::new(&binary), Duration::from_millis(500)).expect("run").is_none());
-        assert!(begin.elapsed() < KILL_TIMEOUT, "{:?}", begin.elapsed());
+        let mut hangs = Command::new("/bin/sh");
+        hangs.arg("-c").arg(format!("sleep 1000 & echo $$ $! > {}; wait", pids.display()));
+        let (begin, limit) = (std::time::Instant::now(), Duration::from_secs(2));
+        assert!(wait(hangs, limit).expect("run").is_none());
+        assert!(begin.elapsed() < limit + KILL_TIMEOUT, "{:?}", begin.elapsed());
         let pids = fs::read_to_string(pids).expect("it ran");
         assert_eq!(pids.split_whitespace().count(), 2);
         for pid in pids.split_whitespace() {

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -71,7 +72,8 @@ impl Fixture {
         }
         let busybox =
             ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()).expect("busybox");
-        fs::copy(busybox, rootfs.join("bin/busybox")).expect("copy");
+        let copied = Command::new("cp").arg(busybox).arg(rootfs.join("bin/busybox")).status().expect("cp");
+        assert!(copied.success(), "cp {busybox}: {copied}");
         for applet in [
             "sh", "cat", "ls", "id", "mkdir", "mknod", "uname", "sleep", "tty", "pwd", "touch", "stat", "env", "yes",
             "head", "mount", "readlink", "grep",
@@ -82,6 +84,17 @@ impl Fixture {
         let cgroup = Cgroup::create(&Hierarchies::detect().expect("cgroups"), &path).expect("cgroup");
         let spec = spec(args, &rootfs, cgroup.path().as_str());
         Self { dir, id, cgroup, spec, seccomp: None, descriptors: Vec::new(), terminal: false }
+    }
+
+    /// A script in the bundle, to be executed. It is written by another process, as is all that is executed: who has it
+    /// open for writing here may be forked by another test just then, and what is open for writing is not executed.
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        let mut write = Command::new("sh");
+        write.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(&path).arg(text);
+        let written = write.status().expect("sh");
+        assert!(written.success(), "write {}: {written}", path.display());
+        path
     }
 
     pub(crate) fn rootfs(&self) -> PathBuf {

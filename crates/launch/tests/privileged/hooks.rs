@@ -1,7 +1,6 @@
 //! Hooks: where, when and with what they run.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -9,10 +8,9 @@ use crate::harness::Fixture;
 
 /// A hook that writes what it is told, and the root file system's mount as it sees it, to a file of the bundle.
 fn hook(fixture: &Fixture, name: &str, script: &str) -> Value {
-    let path = fixture.dir.path().join(format!("{name}.sh"));
     let out = fixture.dir.path().join(name);
-    fs::write(&path, format!("#!/bin/sh\n{{ cat; echo; {script}; }} > {} 2>&1\n", out.display())).expect("write");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let text = format!("#!/bin/sh\n{{ cat; echo; {script}; }} > {} 2>&1\n", out.display());
+    let path = fixture.script(&format!("{name}.sh"), &text);
     json!([{"path": path, "args": [name, "argument"], "env": ["PATH=/usr/bin:/bin", "KEY=value"], "timeout": 20}])
 }
 

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cricket_process::ExitStatus;
@@ -51,10 +50,7 @@ fn config(fixture: &Fixture, binary: &Path, action: OciAction) -> LaunchConfig {
 }
 
 fn runtime(fixture: &Fixture) -> PathBuf {
-    let path = fixture.dir.path().join("runtime");
-    fs::write(&path, RUNTIME).expect("write");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
-    path
+    fixture.script("runtime", RUNTIME)
 }
 
 #[test]
