@@ -7,7 +7,7 @@ use cricket_testkit::daemon::Daemon;
 use cricket_testkit::{host, leaks};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -241,10 +241,15 @@ impl Kubelet {
     }
 }
 
-/// Two ports of the address that are free now.
+/// Two ports of the address for programs that are started later.
 pub(crate) fn free_ports(address: Ipv4Addr) -> Result<[u16; 2]> {
-    let listeners = [TcpListener::bind((address, 0))?, TcpListener::bind((address, 0))?];
-    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+    let first = host::free_port(address)?;
+    loop {
+        let second = host::free_port(address)?;
+        if second != first {
+            return Ok([first, second]);
+        }
+    }
 }
 
 impl Drop for Kubelet {

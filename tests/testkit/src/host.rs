@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
@@ -102,6 +103,22 @@ pub fn spawn(command: Command) -> Result<Child> {
     let (answer, child) = mpsc::channel();
     SPAWNER.send((command, answer)).map_err(|_| anyhow::anyhow!("the spawner thread is gone"))?;
     child.recv()?.context(description)
+}
+
+/// A TCP port of an address on which nobody listens, for a program that is started later. It is none of those that the
+/// kernel gives out by itself, where it leaves some: who takes any port, or connects to somewhere, does not get it meanwhile.
+pub fn free_port(address: Ipv4Addr) -> Result<u16> {
+    const LOWEST: u32 = 10_000;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let end: u32 = range.split_whitespace().next().context("no range of ports")?.parse()?;
+    for _ in 0..100 {
+        let Some(count) = end.checked_sub(LOWEST).filter(|count| *count > 0) else { break };
+        let port = u16::try_from(LOWEST + u32::from_str_radix(&unique(), 16)? % count)?;
+        if TcpListener::bind((address, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
 }
 
 /// Asks every ten milliseconds until there is an answer; an error that says

@@ -1,13 +1,14 @@
 //! A pod's network: addresses, ports, names, and what is left of it.
 
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cricket_cri_api::v1;
 use cricket_integration::Node;
 use cricket_testkit::cri;
+use cricket_testkit::host::free_port;
 
 use crate::support::{Scene, idle, node, pod_security, shell, until};
 
@@ -43,7 +44,7 @@ async fn nothing_is_left_of_it_when_the_pod_is_stopped() -> Result<()> {
     let node = Node::start().await?;
     let cri = node.daemon.cri().await?;
     let mut pod = node.daemon.pod("net-gone");
-    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let free = free_port(Ipv4Addr::UNSPECIFIED)?;
     pod.port_mappings = vec![v1::PortMapping { container_port: 80, host_port: free.into(), ..Default::default() }];
     let id = cri.run_pod(&pod).await?;
     let network = node.daemon.network();
@@ -65,7 +66,7 @@ async fn nothing_is_left_of_it_when_the_pod_is_stopped() -> Result<()> {
 async fn a_mapped_port_reaches_the_pod() -> Result<()> {
     let node = node().await?;
     let mut pod = node.daemon.pod("net-port");
-    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let free = free_port(Ipv4Addr::UNSPECIFIED)?;
     pod.port_mappings = vec![
         v1::PortMapping { container_port: 8080, host_port: free.into(), ..Default::default() },
         v1::PortMapping { container_port: 8081, host_port: 0, ..Default::default() },

@@ -1,11 +1,12 @@
 //! The daemon's own metrics.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use anyhow::{Context, Result};
 use cricket_integration::Node;
 use cricket_testkit::daemon::Options;
+use cricket_testkit::host::free_port;
 
 use crate::support::{Scene, until};
 
@@ -25,8 +26,7 @@ fn value(text: &str, series: &str) -> Option<f64> {
 
 #[tokio::test]
 async fn what_the_daemon_did_is_counted() -> Result<()> {
-    // Free a moment ago; the daemon says so in its log where it is not any more.
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST)?));
     let tables = format!("[metrics]\naddress = '{address}'\n");
     let node = Node::with(Options { tables, ..Options::default() }).await?;
     let pod = node.daemon.pod("prometheus");
