@@ -87,6 +87,8 @@ impl Gate {
 
 /// Returns when the daemon has what was sent before over the same connection, which keeps the order.
 async fn come(cri: &Cri) -> Result<()> {
+    // What another thread is just about to send comes a moment later.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     for _ in 0..2 {
         cri.pods().await?;
     }

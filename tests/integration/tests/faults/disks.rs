@@ -178,8 +178,8 @@ async fn a_full_log_disk() -> Result<()> {
     host::wait_for("the disk to be full", SOON, || {
         // A line that does not fit may be followed by a shorter one that does.
         last.push(written()?);
-        let still = last.iter().rev().take(20).all(|size| Some(size) == last.last());
-        Ok((last.len() > 20 && still && written()? > 200_000).then_some(()))
+        let still = last.iter().rev().take(60).all(|size| Some(size) == last.last());
+        Ok((last.len() > 60 && still && written()? > 200_000).then_some(()))
     })?;
 
     // The application waits as at any full pipe; all else goes on.

