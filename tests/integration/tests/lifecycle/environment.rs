@@ -6,7 +6,7 @@ use cricket_integration::BUSYBOX;
 use cricket_testkit::cri;
 use cricket_testkit::image::{Layer, Tree};
 
-use crate::support::{SOON, Scene, idle, security, shell};
+use crate::support::{SOON, Scene, idle, security, shell, until};
 
 fn env(pairs: &[(&str, &str)]) -> Vec<v1::KeyValue> {
     pairs.iter().map(|(key, value)| v1::KeyValue { key: (*key).into(), value: (*value).into() }).collect()
@@ -145,10 +145,12 @@ async fn standard_input_is_empty_unless_asked_for() -> Result<()> {
     let mut config = shell("with", "echo up; cat; echo end");
     config.stdin = true;
     let main = scene.run(&config).await?;
+    let said = || anyhow::Ok(cricket_testkit::logs::lines(&scene.node.daemon.logs(&scene.pod, &config)?, "stdout"));
+    until("the container to be up", || async { Ok(!said()?.is_empty()) }).await?;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     assert_eq!(scene.cri.container(&main).await?.state(), v1::ContainerState::ContainerRunning);
     scene.cri.stop(&main, 0).await?;
-    assert_eq!(cricket_testkit::logs::lines(&scene.node.daemon.logs(&scene.pod, &config)?, "stdout"), ["up"]);
+    assert_eq!(said()?, ["up"]);
     scene.end().await
 }
 

@@ -161,9 +161,11 @@ async fn a_container_without_a_log_runs() -> Result<()> {
 async fn what_outlives_init_cannot_hold_its_log_up() -> Result<()> {
     let scene = Scene::host("logs-held").await?;
     // The child has the pipe open when init ends; it is killed and what it wrote is there.
-    let config = shell("main", "(trap '' TERM HUP; echo child; sleep 1000) & sleep 0.3; echo init");
+    let script = "(trap '' TERM HUP; echo child; echo >/said; sleep 1000) & while [ ! -e /said ]; do sleep 0.05; done; \
+                  echo init";
+    let config = shell("main", script);
     let main = scene.run(&config).await?;
-    let status = scene.cri.wait_exit(&main, Duration::from_secs(5)).await?;
+    let status = scene.cri.wait_exit(&main, SOON).await?;
     assert_eq!(status.exit_code, 0);
     assert_eq!(lines(&scene.node.daemon.logs(&scene.pod, &config)?, "stdout"), ["child", "init"]);
     scene.end().await

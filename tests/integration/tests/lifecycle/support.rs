@@ -66,9 +66,16 @@ impl Scene {
         Ok(self.cri.run(&self.id, config, &self.pod).await?)
     }
 
-    /// Starts a container that does nothing until it is killed.
+    /// Starts a container that does nothing until it is asked to end, and waits until it can be: the first process of a
+    /// PID namespace does not hear of signals that it does not handle yet.
     pub(crate) async fn idle(&self, name: &str) -> Result<String> {
-        self.run(&idle(name)).await
+        let id = self.run(&idle(name)).await?;
+        let status = format!("/proc/{}/status", self.pid(&id).await?);
+        until("the container to take its stop signal", || async {
+            Ok(handles_term(&std::fs::read_to_string(&status)?))
+        })
+        .await?;
+        Ok(id)
     }
 
     /// What a container that ends by itself, with code 0, writes to standard output.
@@ -115,6 +122,13 @@ impl Scene {
         self.cri.stop_pod(&self.id).await?;
         Ok(self.cri.remove_pod(&self.id).await?)
     }
+}
+
+/// Whether a process (proc_pid_status(5)) has a handler for SIGTERM.
+fn handles_term(status: &str) -> bool {
+    const TERM: u64 = 1 << 14;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & TERM != 0)
 }
 
 /// A container that runs a script.

@@ -86,6 +86,18 @@ async fn input_ends_with_a_client_that_vanishes() -> Result<()> {
     scene.end().await
 }
 
+/// Asks for the terminal's size until it is this: between a size and input there is no order.
+async fn sized(session: &mut Session, size: &str) -> Result<()> {
+    let asked = async {
+        while !session.text(STDOUT).contains(size) {
+            session.write("x\n").await?;
+            session.hears().await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(SOON, asked).await?
+}
+
 #[tokio::test]
 async fn a_terminal_is_resized_and_kept() -> Result<()> {
     let scene = Scene::host("attach-terminal").await?;
@@ -95,18 +107,19 @@ async fn a_terminal_is_resized_and_kept() -> Result<()> {
     let request = || v1::AttachRequest { tty: true, stderr: false, ..order(&main, true) };
     let mut first = Session::attach(&scene.cri, request()).await?;
     first.resize(101, 33).await?;
-    // The shell may still be on its way to the first line.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    first.write("x\n").await?;
-    first.expect(STDOUT, "33 101\r\n").await?;
+    until("the shell to be on its first line", || {
+        let records = scene.node.daemon.logs(&scene.pod, &config)?;
+        Ok(cricket_testkit::logs::lines(&records, "stdout").iter().any(|line| line.contains("ready")))
+    })
+    .await?;
+    sized(&mut first, "33 101\r\n").await?;
     drop(first);
     // The size outlives the client.
     let mut second = Session::attach(&scene.cri, request()).await?;
     second.write("x\n").await?;
     second.expect(STDOUT, "33 101\r\n").await?;
     second.resize(80, 24).await?;
-    second.write("x\n").await?;
-    second.expect(STDOUT, "24 80\r\n").await?;
+    sized(&mut second, "24 80\r\n").await?;
     assert_eq!(scene.cri.container(&main).await?.state(), v1::ContainerState::ContainerRunning);
     scene.end().await
 }
