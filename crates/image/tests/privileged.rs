@@ -184,8 +184,7 @@ async fn an_image_in_use_keeps_its_layers_over_a_restart() {
     std::fs::create_dir_all(broken.join("0/upper")).unwrap();
     std::fs::write(broken.join("rootfs.json"), "{\"image").unwrap();
     let store = registry.store(dir.path()).await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    assert!(!broken.exists());
+    eventually("the broken record to go", || !broken.exists()).await;
     let c = Mounted { store: store.clone(), id, target };
     c.mount().await;
     assert_eq!(std::fs::read(c.at("t/b")).unwrap(), b"b");

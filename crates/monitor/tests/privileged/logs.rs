@@ -120,9 +120,9 @@ async fn a_full_disk_does_not_hinder_stopping() {
     // The container without output is not held up by the other's log.
     let (first, _) = pod.exit().await;
     assert_eq!(first, "b");
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     let (_, facts) = pod.exit().await;
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert_eq!(facts.exit_code, 137);
     // At least a pipe full, at most that and what is between reader and writer.
     assert!((64 * 1024..400 * 1024).contains(&facts.bytes_lost), "{}", facts.bytes_lost);

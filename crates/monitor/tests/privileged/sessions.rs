@@ -179,7 +179,8 @@ async fn the_end_of_a_container_waits_for_no_session() {
     let begin = Instant::now();
     session.write(b"\n");
     assert_eq!(pod.exit().await.1.exit_code, 3);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    // Less than what a session that takes nothing is given.
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
     assert_eq!(content(&std::fs::read(pod.log_file("a")).expect("log"), "stdout").len(), 100_000);
     assert_eq!(session.rest().await.len(), 100_000);
     assert_eq!(session.ended().await, DetachReason::Ended);
