@@ -2,6 +2,9 @@
 
 use crate::spdy::Headers;
 
+/// Bytes of a connection's ID. Go's client counts, others take UUIDs.
+const MAX_ID: usize = 256;
+
 /// A connection has two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -32,6 +35,7 @@ impl Request {
         };
         let port = headers.get("port")?.parse().ok().filter(|port| *port != 0)?;
         let id = match headers.get("requestid").filter(|id| !id.is_empty()) {
+            Some(id) if id.len() > MAX_ID => return None,
             Some(id) => id.to_owned(),
             // Clients before Kubernetes 1.1 opened the error stream first and the data stream next.
             None => match kind {
@@ -73,5 +77,8 @@ mod tests {
             assert_eq!(read(pairs, 1), None, "{pairs:?}");
         }
         assert_eq!(read(&[("streamtype", "data"), ("port", "80")], 1), None);
+        let long = "x".repeat(MAX_ID + 1);
+        assert_eq!(read(&[("streamtype", "data"), ("port", "80"), ("requestid", &long)], 3), None);
+        assert!(read(&[("streamtype", "data"), ("port", "80"), ("requestid", &long[1..])], 3).is_some());
     }
 }

@@ -49,10 +49,19 @@ impl Pairs {
             Some((Kind::Data, data)) => Added::Complete(Box::new(Pair { port: request.port, data, error: stream })),
             Some((Kind::Error, error)) => Added::Complete(Box::new(Pair { port: request.port, data: stream, error })),
             None => {
+                self.forget();
                 self.ends.push_back((Instant::now() + patience, request.id.clone(), stream.id));
                 self.waiting.insert(request.id, (request.kind, stream));
                 Added::Waits
             }
+        }
+    }
+
+    /// Keeps the ends of those that were completed from piling up behind one that waits.
+    fn forget(&mut self) {
+        let Self { waiting, ends } = self;
+        if ends.len() > 2 * waiting.len() + 64 {
+            ends.retain(|(_, id, stream)| waiting.get(id).is_some_and(|(_, s)| s.id == *stream));
         }
     }
 
@@ -76,11 +85,9 @@ impl Pairs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipe::input;
-    use crate::spdy::Headers;
 
     fn stream(id: u32) -> NewStream {
-        NewStream { id, headers: Headers::default(), input: input().1 }
+        NewStream::alone(id)
     }
 
     fn request(kind: Kind, id: &str) -> Request {
@@ -102,6 +109,19 @@ mod tests {
         // Nothing is left to expire.
         assert!(tokio::time::timeout(Duration::from_millis(20), pairs.expired()).await.is_err());
         assert!(pairs.ends.is_empty());
+    }
+
+    #[test]
+    fn those_that_were_completed_do_not_pile_up_behind_one_that_waits() {
+        let mut pairs = Pairs::default();
+        let patience = Duration::from_secs(9);
+        pairs.add(request(Kind::Error, "alone"), stream(1), patience);
+        for n in 1..1000 {
+            pairs.add(request(Kind::Error, &n.to_string()), stream(4 * n - 1), patience);
+            pairs.add(request(Kind::Data, &n.to_string()), stream(4 * n + 1), patience);
+        }
+        assert!(pairs.ends.len() <= 70, "{}", pairs.ends.len());
+        assert_eq!(pairs.ends.front().map(|(_, id, _)| id.as_str()), Some("alone"));
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::spdy::{Accept, Connection, Handle, Headers, NewStream, Reader};
 
 /// What the server offers.
 pub(crate) const PROTOCOLS: [&str; 1] = ["portforward.k8s.io"];
-/// Streams of a client at once: 1,000 connections.
+/// Streams of a client at once, those that wait and those with a half closed among them: 1,000 connections.
 const MAX_STREAMS: usize = 2000;
 /// New streams that wait to be looked at.
 const NEW: usize = 16;
@@ -88,12 +88,14 @@ impl<B: Backend> Session<B> {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn add(&self, pairs: &mut Pairs, stream: NewStream) -> Option<Pair> {
+    async fn add(&self, pairs: &mut Pairs, mut stream: NewStream) -> Option<Pair> {
         let id = stream.id;
         let Some(request) = Request::read(&stream.headers, id) else {
             self.handle.reset(id).await;
             return None;
         };
+        // They may be large, and the stream may wait or live for long.
+        stream.headers = Headers::default();
         match pairs.add(request, stream, self.creation) {
             Added::Waits => None,
             Added::Complete(pair) => Some(*pair),
@@ -111,8 +113,14 @@ impl<B: Backend> Session<B> {
 
 async fn forward<B: Backend>(backend: Arc<B>, pod: Arc<str>, handle: Handle, pair: Pair) {
     let Pair { port, data, error } = pair;
+    // Clients have nothing to say on it; what one says must not wait for a reader, and hold the others up.
+    drop(error.input);
     let output = handle.output(data.id);
-    let ended = copy(&backend, &pod, port, data.input, output).await;
+    let ended = tokio::select! {
+        ended = copy(&backend, &pod, port, data.input, output) => ended,
+        // Also by a client that had closed its half before: nobody is there for the answer.
+        () = data.held.reset() => Ok(()),
+    };
     if let Err(failure) = &ended {
         handle.send(Command::Data(error.id, told(&pod, port, failure).into())).await;
     }

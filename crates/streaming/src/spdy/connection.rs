@@ -1,7 +1,8 @@
 //! One connection: reads the client's frames into its streams, and writes what the streams' owners send.
 //!
-//! Invariants: a stream is in the table while the client may send on it; the table's lock is never held across an
-//! await; the reader waits for a stream's owner only while the client is there.
+//! Invariants: a stream is in the table while the client may send on it or somebody here holds it, so that the table's
+//! size bounds both; the table's lock is never held across an await; the reader waits for a stream's owner only while
+//! the client is there.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::ProtocolError;
 use super::frame::{Decoder, Encoder, Event, goaway, reset};
@@ -34,6 +36,45 @@ pub(crate) struct NewStream {
     pub(crate) headers: Headers,
     /// What the client sends on it.
     pub(crate) input: Input,
+    /// Its place in the table.
+    pub(crate) held: Held,
+}
+
+#[cfg(test)]
+impl NewStream {
+    /// A stream of no connection.
+    pub(crate) fn alone(id: u32) -> Self {
+        let held = Held::new(&Arc::default(), id, None);
+        Self { id, headers: Headers::default(), input: input().1, held }
+    }
+}
+
+/// Counts a stream among those of its connection until this is dropped, even when the client sends nothing more on it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    stream: u32,
+    table: Arc<Table>,
+    reset: CancellationToken,
+}
+
+impl Held {
+    fn new(table: &Arc<Table>, stream: u32, sender: Option<InputSender>) -> Self {
+        let reset = CancellationToken::new();
+        let entry = Entry { sender, held: true, reset: reset.clone() };
+        table.with(|open| open.insert(stream, entry));
+        Self { stream, table: table.clone(), reset }
+    }
+
+    /// Ends when the client has given the stream up, be it after the end of what it sent.
+    pub(crate) async fn reset(&self) {
+        self.reset.cancelled().await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.table.change(self.stream, |entry| entry.held = false);
+    }
 }
 
 /// Which streams a client may open.
@@ -46,17 +87,39 @@ pub(crate) struct Accept<F> {
     pub(crate) to: mpsc::Sender<NewStream>,
 }
 
-/// Streams on which the client may send.
+/// A stream that is in use.
+#[derive(Debug)]
+struct Entry {
+    /// To its owner; `None`: the client sends nothing more.
+    sender: Option<InputSender>,
+    /// Its [`Held`] is there.
+    held: bool,
+    /// Cancelled when the client gives it up.
+    reset: CancellationToken,
+}
+
+/// Streams that are in use, by the client or here.
 #[derive(Debug, Default)]
 struct Table {
-    open: Mutex<HashMap<u32, InputSender>>,
+    open: Mutex<HashMap<u32, Entry>>,
     /// The last stream that the client opened.
     last: AtomicU32,
 }
 
 impl Table {
-    fn with<T>(&self, what: impl FnOnce(&mut HashMap<u32, InputSender>) -> T) -> T {
+    fn with<T>(&self, what: impl FnOnce(&mut HashMap<u32, Entry>) -> T) -> T {
         what(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes a stream, which goes when nobody uses it any more.
+    fn change(&self, stream: u32, what: impl FnOnce(&mut Entry)) {
+        self.with(|open| {
+            let Some(entry) = open.get_mut(&stream) else { return };
+            what(entry);
+            if entry.sender.is_none() && !entry.held {
+                open.remove(&stream);
+            }
+        });
     }
 }
 
@@ -191,8 +254,11 @@ impl<T: AsyncRead + AsyncWrite> Reader<T> {
                 Ok(true)
             }
             Event::Reset(stream) => {
-                if let Some(sender) = self.table.with(|open| open.remove(&stream)) {
-                    sender.reset();
+                if let Some(Entry { sender, reset, .. }) = self.table.with(|open| open.remove(&stream)) {
+                    if let Some(sender) = sender {
+                        sender.reset();
+                    }
+                    reset.cancel();
                 }
                 Ok(true)
             }
@@ -222,24 +288,22 @@ impl<T: AsyncRead + AsyncWrite> Reader<T> {
             return self.send(Command::Reset(stream, reset::REFUSED)).await;
         };
         let (sender, input) = input();
-        if !fin {
-            self.table.with(|open| open.insert(stream, sender));
-        }
+        let held = Held::new(&self.table, stream, (!fin).then_some(sender));
         // Before the owner can send anything: data of a stream without a reply is dropped by clients.
         let there = self.send(Command::Reply(stream)).await;
-        permit.send(NewStream { id: stream, headers, input });
+        permit.send(NewStream { id: stream, headers, input, held });
         there
     }
 
     fn fin(&self, stream: u32, fin: bool) {
         if fin {
-            self.table.with(|open| open.remove(&stream));
+            self.table.change(stream, |entry| entry.sender = None);
         }
     }
 
     /// Hands bytes to the stream's owner. Whether the client was there all the time.
     async fn deliver(&self, stream: u32, bytes: Bytes) -> bool {
-        let sender = self.table.with(|open| open.get(&stream).cloned());
+        let sender = self.table.with(|open| open.get(&stream).and_then(|entry| entry.sender.clone()));
         let Some(sender) = sender.filter(|_| !bytes.is_empty()) else { return true };
         match sender.try_send(bytes) {
             Ok(()) => true,

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use super::protocol::{Channels, Codec, MessageError, Said, message, read};
 use crate::activity::Activity;
 use crate::link::Link;
-use crate::pipe::{Command, Input, InputSender, Output, input};
+use crate::pipe::{CHUNK, Command, Input, InputSender, Output, input};
 use crate::socket::Hangup;
 
 /// Largest message and frame, in bytes. Some clients send whatever they are given as one.
@@ -117,6 +117,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Reader<T> {
     /// Whether the client was there all the time.
     async fn deliver(&self, channel: u8, bytes: Bytes) -> bool {
         let Some(Some(sender)) = self.inputs.get(usize::from(channel)) else { return true };
+        if bytes.len() <= CHUNK {
+            return self.hand_over(sender, bytes).await;
+        }
+        // A queue counts its places: none of them may keep a message of megabytes, not even a part that holds the rest.
+        for piece in bytes.chunks(CHUNK) {
+            if !self.hand_over(sender, Bytes::copy_from_slice(piece)).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn hand_over(&self, sender: &InputSender, bytes: Bytes) -> bool {
         let Err(bytes) = sender.try_send(bytes) else { return true };
         let Some(hangup) = &self.hangup else {
             sender.send(bytes).await;
@@ -170,5 +183,36 @@ async fn write<T: AsyncRead + AsyncWrite + Unpin>(
             return;
         }
         touched.iter().for_each(Activity::touch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_message_waits_in_pieces() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let socket = open(near, Bytes::new()).await;
+        let channels = Channels { version: 5, codec: Codec::Raw };
+        let (reader, _connection, inputs) = serve(socket, channels, &[true], Activity::new(), None);
+        let mut input = inputs.into_iter().next().flatten().expect("readable");
+        let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+        let sent: Vec<u8> = (0..10 * CHUNK + 1).map(|n| (n % 251) as u8).collect();
+        let payload = [&[0], &sent[..]].concat();
+        let sending = async {
+            client.send(Message::binary(payload)).await.expect("sent");
+            client.close(None).await.expect("closed");
+        };
+        let reading = async {
+            let mut got = Vec::new();
+            while let Some(chunk) = input.chunk().await.expect("whole") {
+                assert!(chunk.len() <= CHUNK, "{}", chunk.len());
+                got.extend_from_slice(&chunk);
+            }
+            got
+        };
+        let (_, _, got) = tokio::join!(sending, reader.run(), reading);
+        assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
     }
 }

@@ -101,7 +101,8 @@ impl Backend for Fake {
         self.exec(exec, io).await.map(|_| ())
     }
 
-    /// Port 7 echoes, 9 reads everything and then answers the number of bytes, 13 speaks first and closes.
+    /// Port 7 echoes, 9 reads everything and then answers the number of bytes, 13 speaks first and closes, 19 speaks
+    /// for ever.
     async fn port_forward(&self, _: &str, port: u16) -> Result<Pin<Box<dyn Duplex>>, Failure> {
         let (near, mut far) = tokio::io::duplex(4096);
         match port {
@@ -123,6 +124,9 @@ impl Backend for Fake {
                 tokio::spawn(async move {
                     let _ = far.write_all(b"it is late").await;
                 });
+            }
+            19 => {
+                tokio::spawn(async move { while far.write_all(b"abcdefgh").await.is_ok() {} });
             }
             port => return Err(Failure::new(format_args!("port {port}: connection refused"))),
         }

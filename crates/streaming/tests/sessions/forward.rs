@@ -98,6 +98,47 @@ async fn a_reset_stream_takes_its_connection_along() {
     node.quiet().await;
 }
 
+/// What kubectl does whose local client has gone: it closes its half, and gives the stream up once it cannot pass on
+/// what comes.
+#[tokio::test]
+async fn a_stream_that_is_reset_behind_its_end_takes_its_connection_along() {
+    let node = Node::start().await;
+    let mut client = connect(&node.forward(&[]), PROTOCOL).await;
+    let (error, data) = dial(&mut client, 19, "0").await;
+    client.send(data, &[], true).await.expect("sent");
+    while client.text(data).is_empty() {
+        client.frame().await.expect("what the pod says");
+    }
+    let mut body = data.to_be_bytes().to_vec();
+    body.extend(5u32.to_be_bytes());
+    client.control(3, &body).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), client.until_ended(error)).await;
+    assert_eq!(ended.expect("the pod is still listened to"), End::Fin);
+    drop(client);
+    node.quiet().await;
+}
+
+#[tokio::test]
+async fn streams_whose_half_is_closed_count_as_well() {
+    let node = Node::start().await;
+    let mut client = connect(&node.forward(&[]), PROTOCOL).await;
+    let mut open = async |n: u32| {
+        let id = n.to_string();
+        let stream = client.open(&[("streamtype", "data"), ("port", "7"), ("requestid", &id)]).await;
+        let refused = client.ended.get(&stream) == Some(&End::Reset(3));
+        if !refused {
+            client.send(stream, &[], true).await.expect("sent");
+        }
+        refused
+    };
+    for n in 0..2000 {
+        assert!(!open(n).await, "{n}");
+    }
+    assert!(open(2000).await, "waits with 2,000 others");
+    drop(client);
+    node.quiet().await;
+}
+
 #[tokio::test]
 async fn half_a_connection_does_not_wait_for_ever() {
     let config = Config { creation_timeout: Duration::from_millis(100), ..Config::default() };
