@@ -51,7 +51,7 @@ impl Bootstrap {
             return Self::checked(answer.version, &answer.address, &answer.protocol);
         }
         let answer = BootstrapResult::decode(answer).map_err(|e| Error::Bootstrap(e.to_string()))?;
-        Self::checked(answer.version.unsigned_abs(), &answer.address, &answer.protocol)
+        Self::checked(u32::try_from(answer.version).unwrap_or(u32::MAX), &answer.address, &answer.protocol)
     }
 
     fn checked(version: u32, address: &str, protocol: &str) -> Result<Self> {
@@ -83,6 +83,8 @@ pub struct Place<'a> {
     pub namespace: &'a str,
     /// The runtime's own address: names of sockets are made of it.
     pub address: &'a Path,
+    /// Where events are taken, if anywhere: the socket of [`Events`](crate::Events).
+    pub events: Option<&'a Path>,
     /// Executed with each event where no event service is given.
     pub publish: &'a Path,
     /// The container's ID; a pod's shim has that of its first one.
@@ -102,6 +104,7 @@ impl Place<'_> {
         let params = BootstrapParams {
             instance_id: self.id.to_owned(),
             namespace: self.namespace.to_owned(),
+            ttrpc_address: self.events.map(|path| path.display().to_string()).unwrap_or_default(),
             grpc_address: self.address.display().to_string(),
             binary: self.publish.display().to_string(),
             extensions: options.map(|options| Extension { value: Some(options) }).into_iter().collect(),

@@ -234,6 +234,9 @@ pub struct BootstrapParams {
     /// containerd's namespace.
     #[prost(string, tag = "2")]
     pub namespace: String,
+    /// Where events are taken ([`Events`](crate::Events)).
+    #[prost(string, tag = "5")]
+    pub ttrpc_address: String,
     /// The runtime's own address.
     #[prost(string, tag = "6")]
     pub grpc_address: String,
@@ -265,6 +268,33 @@ pub struct BootstrapResult {
     /// What it speaks.
     #[prost(string, tag = "3")]
     pub protocol: String,
+}
+
+/// `containerd.services.events.ttrpc.v1.ForwardRequest`: an event.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ForwardRequest {
+    /// The event, and what it is.
+    #[prost(message, optional, tag = "1")]
+    pub envelope: Option<Envelope>,
+}
+
+/// `containerd.types.Envelope`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Envelope {
+    /// Which kind of event.
+    #[prost(string, tag = "3")]
+    pub topic: String,
+    /// The event.
+    #[prost(message, optional, tag = "4")]
+    pub event: Option<Any>,
+}
+
+/// `containerd.events.TaskOOM`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TaskOom {
+    /// The container's ID.
+    #[prost(string, tag = "1")]
+    pub container_id: String,
 }
 
 /// google.protobuf.Empty.

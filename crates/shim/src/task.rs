@@ -15,6 +15,8 @@ use crate::ttrpc::Client;
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Everything else.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// A shim that does not even accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a process reads and writes: paths of FIFOs that the shim opens; empty ones are not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,10 +40,10 @@ impl Task {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When nobody listens there; when nobody accepts within five seconds, which is not to be gone.
     pub fn connect(bootstrap: &Bootstrap) -> Result<Self> {
         let service = if bootstrap.version == 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
-        Ok(Self(Client::connect(&bootstrap.address, service)?))
+        Ok(Self(Client::connect(&bootstrap.address, service, CONNECT_TIMEOUT)?))
     }
 
     /// Makes a container, and tells its PID.

@@ -1,54 +1,19 @@
-//! Calls over ttrpc, one at a time: a frame is a length, a stream number (both big-endian), a type, flags, and bytes
-//! (`PROTOCOL.md` of github.com/containerd/ttrpc).
+//! Calls over ttrpc, one at a time.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::frame::{self, HEADER, Header, REMOTE_CLOSED, REQUEST, RESPONSE, Request, Response, Status};
 
-/// Bytes of a frame's header.
-const HEADER: usize = 10;
-/// Most bytes of a frame's payload.
-const MAX_PAYLOAD: usize = 4 << 20;
-const REQUEST: u8 = 1;
-const RESPONSE: u8 = 2;
-/// The caller sends nothing more on this stream.
-const REMOTE_CLOSED: u8 = 1;
 /// Longest message of a shim's that is kept.
 const MAX_MESSAGE: usize = 4096;
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Request {
-    #[prost(string, tag = "1")]
-    service: String,
-    #[prost(string, tag = "2")]
-    method: String,
-    #[prost(bytes = "vec", tag = "3")]
-    payload: Vec<u8>,
-    #[prost(int64, tag = "4")]
-    timeout_nano: i64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Response {
-    #[prost(message, optional, tag = "1")]
-    status: Option<Status>,
-    #[prost(bytes = "vec", tag = "2")]
-    payload: Vec<u8>,
-}
-
-/// `google.rpc.Status` without its details.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Status {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-}
 
 /// A connection. After a failure that is no [`Error::Status`] nothing can be called any more.
 #[derive(Debug)]
@@ -59,9 +24,21 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn connect(address: &Address, service: &'static str) -> Result<Self> {
-        let failed = |e| Error::io(format!("connect to the shim at {address}"), e);
-        Ok(Self::new(UnixStream::connect(address.path()).map_err(failed)?, service))
+    /// Connects within a time: one that does not accept has a queue, which may be full.
+    pub(crate) fn connect(address: &Address, service: &'static str, limit: Duration) -> Result<Self> {
+        let connected = (|| {
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            // Of connect(2), too (socket(7), SO_SNDTIMEO).
+            set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+            connect(&socket, &SocketAddrUnix::new(address.path())?)?;
+            Ok(socket)
+        })();
+        let failed = |e: rustix::io::Errno| match e {
+            rustix::io::Errno::AGAIN => std::io::ErrorKind::TimedOut.into(),
+            e => std::io::Error::from(e),
+        };
+        let connected = connected.map_err(|e| Error::io(format!("connect to the shim at {address}"), failed(e)))?;
+        Ok(Self::new(connected.into(), service))
     }
 
     pub(crate) fn new(socket: UnixStream, service: &'static str) -> Self {
@@ -114,13 +91,7 @@ impl Client {
             timeout_nano: limit.map_or(0, |limit| i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX)),
         };
         let payload = request.encode_to_vec();
-        let size = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_PAYLOAD);
-        let size = size.ok_or_else(|| std::io::Error::other(format!("{} bytes: 4 MiB at most", payload.len())))?;
-        let mut frame = Vec::with_capacity(HEADER + payload.len());
-        frame.extend_from_slice(&size.to_be_bytes());
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(&[REQUEST, REMOTE_CLOSED]);
-        frame.extend_from_slice(&payload);
+        let frame = frame::encode(stream, REQUEST, REMOTE_CLOSED, &payload)?;
         self.socket.set_write_timeout(limit)?;
         self.socket.write_all(&frame)
     }
@@ -128,14 +99,10 @@ impl Client {
     fn receive(&mut self, method: &str, deadline: Option<Instant>) -> Result<(u32, u8, Vec<u8>)> {
         let mut header = [0; HEADER];
         self.read(&mut header, method, deadline)?;
-        let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let size = number(0) as usize;
-        if size > MAX_PAYLOAD {
-            return Err(Error::Protocol(format!("a message of {size} bytes, more than 4 MiB")));
-        }
+        let Header { size, stream, kind } = Header::parse(&header)?;
         let mut payload = vec![0; size];
         self.read(&mut payload, method, deadline)?;
-        Ok((number(4), header[8], payload))
+        Ok((stream, kind, payload))
     }
 
     fn read(&mut self, mut buffer: &mut [u8], method: &str, deadline: Option<Instant>) -> Result<()> {

@@ -54,3 +54,24 @@ fn a_shim_that_does_not_answer_is_not_waited_for() {
     assert!(!answer.expect_err("silence").is_gone(), "it may live");
     assert!(begin.elapsed() < Duration::from_secs(4));
 }
+
+#[test]
+fn a_shim_that_does_not_accept_is_not_waited_for() {
+    let dir = std::env::temp_dir().join(format!("cricket-shim-{}", std::process::id()));
+    let address = Address::parse(dir.to_str().expect("text")).expect("address");
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("socket");
+    rustix::net::bind(&listener, &SocketAddrUnix::new(address.path()).expect("address")).expect("bind");
+    rustix::net::listen(&listener, 0).expect("listen");
+    let limit = Duration::from_millis(100);
+    let (begin, mut queued) = (Instant::now(), Vec::new());
+    let error = loop {
+        match Client::connect(&address, "s", limit) {
+            Ok(client) => queued.push(client),
+            Err(error) => break error,
+        }
+        assert!(queued.len() < 10, "there is room for all");
+    };
+    std::fs::remove_file(address.path()).expect("remove");
+    assert!(!error.is_gone() && begin.elapsed() < Duration::from_secs(4), "{error}");
+    assert!(Client::connect(&address, "s", limit).expect_err("no socket").is_gone());
+}

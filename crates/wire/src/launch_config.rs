@@ -140,6 +140,9 @@ pub enum OciAction {
     Delete,
 }
 
+/// Where containers are marked, by their IDs, of which their shim said that memory was short: in [`ShimConfig::sandbox`].
+pub const SHIM_OOM_MARKS: &str = "oom";
+
 /// A call of a containerd shim, or a command of its binary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

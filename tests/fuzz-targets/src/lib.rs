@@ -33,6 +33,8 @@ pub mod nri_messages;
 pub mod redirect;
 pub mod reference;
 pub mod seccomp_profile;
+pub mod shim_answers;
+pub mod shim_start;
 pub mod spdy_frames;
 pub mod spdy_headers;
 pub mod terminal_sizes;
@@ -71,6 +73,8 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("redirect", redirect::run),
     ("reference", reference::run),
     ("seccomp_profile", seccomp_profile::run),
+    ("shim_answers", shim_answers::run),
+    ("shim_start", shim_start::run),
     ("spdy_frames", spdy_frames::run),
     ("spdy_headers", spdy_headers::run),
     ("terminal_sizes", terminal_sizes::run),

@@ -27,6 +27,8 @@ pub(super) enum Duty {
     Input,
     /// Wait, and pass on each size of the terminal at descriptor 0.
     Terminal,
+    /// Wait, and hear what the pod's shim tells, see [`told`](super::told).
+    Pod,
     /// Kill the process unless a byte comes from descriptor 0.
     Guard,
 }
@@ -37,6 +39,7 @@ impl Duty {
             Self::Wait => "wait",
             Self::Input => "input",
             Self::Terminal => "terminal",
+            Self::Pod => "pod",
             Self::Guard => "guard",
         }
     }
@@ -70,6 +73,9 @@ pub(crate) fn run() -> ExitCode {
             let _ = end(&shim, id, exec_id);
         }
         return ExitCode::SUCCESS;
+    }
+    if duty == Duty::Pod.word() {
+        super::told::hear();
     }
     if duty == Duty::Terminal.word() {
         super::resize::follow(&shim, id, exec_id);

@@ -2,40 +2,34 @@
 //!
 //! The server is the pod's. It opens the container's stdio through this helper (`/proc/PID/fd`): pipes whose other ends
 //! the monitor has. Where it listens is written into the bundle of the pod's first container before any container is made.
-//! It publishes no events: what [`keep`] waits for and the cgroup's own counters say what is to be known.
+//! What [`keep`] waits for and the cgroup's own counters say what is to be known of a container; of the shim's events only
+//! a container's want of memory is listened to ([`told`]).
 
 pub(crate) mod keep;
 mod resize;
+mod start;
 mod stdio;
+mod told;
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cricket_process::Pidfd;
-use cricket_shim::messages::{Any, RuncOptions, RuntimeOptions};
-use cricket_shim::{Bootstrap, MAX_ANSWER, Place, Task};
+use cricket_shim::{Bootstrap, Task};
 use cricket_wire::helper::NO_PROCESS;
-use cricket_wire::launch_config::{SYSTEM_PATH, ShimAction, ShimConfig, ShimOptions};
+use cricket_wire::launch_config::{ShimAction, ShimConfig};
 
-use crate::command::wait;
 use crate::error::Error;
 use crate::oci_cli::{blame, find_binary};
 use crate::report::Reporter;
 use keep::Duty;
 use stdio::Streams;
+use told::Told;
 
-/// containerd's namespace of all that Kubernetes runs; shims know it by this name.
-const NAMESPACE: &str = "k8s.io";
-/// Where the shim listens, in the bundle of the pod's first container.
-const BOOTSTRAP: &str = "shim.json";
-/// Newest version of the task service that is spoken.
-const MAX_VERSION: &str = "3";
-/// `start` boots what a sandbox is.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Everything else.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// A shim that was told to end.
@@ -44,7 +38,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL: i32 = 9;
 
 pub(crate) fn run(config: &ShimConfig, reporter: &mut Reporter) -> Result<(), Error> {
-    let shim = Shim { config, binary: find_binary(&config.binary)? };
+    let shim = Shim { config, binary: find_binary(&config.binary)?, events: told::events_path(&config.sandbox) };
     match &config.action {
         ShimAction::Run { terminal } => shim.create_and_start(*terminal, reporter),
         ShimAction::Exec { process, terminal } => shim.exec(process, *terminal, reporter),
@@ -64,6 +58,8 @@ pub(crate) fn run(config: &ShimConfig, reporter: &mut Reporter) -> Result<(), Er
 struct Shim<'a> {
     config: &'a ShimConfig,
     binary: PathBuf,
+    /// Where the shim's events are taken.
+    events: Option<PathBuf>,
 }
 
 impl Shim<'_> {
@@ -73,11 +69,16 @@ impl Shim<'_> {
 
     fn create_and_start(&self, terminal: bool, reporter: &mut Reporter) -> Result<(), Error> {
         let made = (|| {
-            let shim = if self.is_first() { self.start_shim()? } else { self.bootstrap()? };
+            let (shim, told) = if self.is_first() {
+                self.start().map(|(shim, told)| (shim, Some(told)))?
+            } else {
+                (self.bootstrap()?, None)
+            };
             let mut task = Task::connect(&shim).map_err(failed)?;
             let streams = Streams::of_this_process(terminal)?;
             task.create(&self.config.id, &self.config.bundle, streams.paths(), self.options()).map_err(failed)?;
-            let mut keeper = self.keeper(keep::command(&shim, &self.config.id, "", duty(&streams)), &streams)?;
+            let duty = if told.is_some() { Duty::Pod } else { duty(&streams) };
+            let mut keeper = self.keeper(keep::command(&shim, &self.config.id, "", duty), &streams, told.as_ref())?;
             let started = reporter
                 .made(keeper.id().cast_signed(), streams.into_terminal())
                 .and_then(|()| task.start(&self.config.id, "").map(drop).map_err(failed));
@@ -102,7 +103,7 @@ impl Shim<'_> {
         let (told, mut tell) = std::io::pipe().map_err(|e| Error::io("make a pipe", e))?;
         let mut command = keep::command(&shim, id, &exec_id, duty(&streams));
         command.stderr(told);
-        let mut keeper = self.keeper(command, &streams)?;
+        let mut keeper = self.keeper(command, &streams, None)?;
         let started = task.start(id, &exec_id).map_err(failed);
         if let Err(error) = started {
             let _ = keeper.kill();
@@ -115,55 +116,16 @@ impl Shim<'_> {
         Ok(())
     }
 
-    fn keeper(&self, mut keeper: Command, streams: &Streams) -> Result<Child, Error> {
+    fn keeper(&self, mut keeper: Command, streams: &Streams, told: Option<&Told>) -> Result<Child, Error> {
         let failed = |e| Error::io("start what waits for the process", e);
-        if let Some(input) = streams.input() {
+        if let Some(told) = told {
+            told.give_to(&mut keeper).map_err(failed)?;
+        } else if let Some(input) = streams.input() {
             keeper.stdin(Stdio::inherit()).stdout(input.try_clone().map_err(failed)?);
-        }
-        if let Some(terminal) = streams.terminal() {
+        } else if let Some(terminal) = streams.terminal() {
             keeper.stdin(terminal.try_clone().map_err(failed)?);
         }
         keeper.spawn().map_err(failed)
-    }
-
-    /// Runs `start`, and keeps what it answers.
-    fn start_shim(&self) -> Result<Bootstrap, Error> {
-        let bundle = &self.config.bundle;
-        let io = |e: std::io::Error| Error::io(format!("prepare {} for a shim", bundle.display()), e);
-        // Shims write their log there; containerd has a FIFO in its place, which would have to be read.
-        File::create(bundle.join("log")).map_err(io)?;
-        let (mut answer, mut complaint) = (memory("answer").map_err(io)?, memory("complaint").map_err(io)?);
-        let mut start = self.with_environment(self.place().start());
-        start.stdin(self.input().map_err(io)?);
-        start.stdout(answer.try_clone().map_err(io)?).stderr(complaint.try_clone().map_err(io)?);
-        let name = self.binary.display();
-        match wait(start, START_TIMEOUT).map_err(|e| Error::io(format!("run {name}"), e))? {
-            Some(status) if status.success() => {}
-            Some(status) => {
-                let said = read_back(&mut complaint).map_err(io)?;
-                let said = String::from_utf8_lossy(&said);
-                return Err(Error::host(format!("{name} start: {status}: {}", said.trim())));
-            }
-            None => {
-                return Err(Error::host(format!("{name} start: not done in {} s, killed", START_TIMEOUT.as_secs())));
-            }
-        }
-        let shim = Bootstrap::parse(&read_back(&mut answer).map_err(io)?).map_err(failed)?;
-        fs::write(bundle.join(BOOTSTRAP), shim.to_json()).map_err(io)?;
-        Ok(shim)
-    }
-
-    fn input(&self) -> std::io::Result<Stdio> {
-        let mut file = memory("input")?;
-        file.write_all(&self.place().input(self.options()))?;
-        std::io::Seek::rewind(&mut file)?;
-        Ok(file.into())
-    }
-
-    fn bootstrap(&self) -> Result<Bootstrap, Error> {
-        let path = self.config.sandbox.join(BOOTSTRAP);
-        let answer = fs::read(&path).map_err(|e| Error::io(format!("read {}", path.display()), e))?;
-        Bootstrap::parse(&answer).map_err(failed)
     }
 
     fn connect(&self) -> Result<(Bootstrap, Task), Error> {
@@ -174,7 +136,10 @@ impl Shim<'_> {
 
     fn delete(&self) -> Result<(), Error> {
         let id = &self.config.id;
-        let (shim, mut task) = match self.connect() {
+        told::forget(&self.config.sandbox, id);
+        let _log = told::hold_log(&self.config.sandbox);
+        let connected = self.find().and_then(|shim| Ok((Task::connect(&shim).map_err(failed)?, shim)));
+        let (mut task, shim) = match connected {
             Ok(connected) => connected,
             Err(_) => return self.clean_up(),
         };
@@ -202,69 +167,6 @@ impl Shim<'_> {
         remove_socket(&shim);
         Ok(())
     }
-
-    /// Runs `delete`: the shim does not answer.
-    fn clean_up(&self) -> Result<(), Error> {
-        let name = self.binary.display();
-        let io = |e| Error::io(format!("run {name}"), e);
-        let mut complaint = memory("complaint").map_err(io)?;
-        let mut delete = self.with_environment(self.place().delete());
-        // Shims look for the bundle beside their working directory, under the container's ID.
-        let named = self.config.bundle.with_file_name(&self.config.id);
-        if named != self.config.bundle {
-            match std::os::unix::fs::symlink(&self.config.bundle, &named) {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(e)),
-                _ => delete.current_dir(&named).env("PWD", &named),
-            };
-        }
-        delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaint.try_clone().map_err(io)?);
-        let ended = wait(delete, TIMEOUT).map_err(io)?;
-        let said = read_back(&mut complaint).map_err(io)?;
-        let said = String::from_utf8_lossy(&said);
-        match ended {
-            Some(status) if status.success() => {}
-            Some(status) => return Err(Error::host(format!("{name} delete: {status}: {}", said.trim()))),
-            None => return Err(Error::host(format!("{name} delete: not done in {} s, killed", TIMEOUT.as_secs()))),
-        }
-        if self.is_first()
-            && let Ok(shim) = self.bootstrap()
-        {
-            remove_socket(&shim);
-        }
-        Ok(())
-    }
-
-    fn place(&self) -> Place<'_> {
-        Place {
-            binary: self.binary.as_os_str(),
-            namespace: NAMESPACE,
-            address: &self.config.address,
-            publish: "/bin/true".as_ref(),
-            id: &self.config.id,
-            bundle: &self.config.bundle,
-        }
-    }
-
-    fn with_environment(&self, mut command: Command) -> Command {
-        command.env_clear().env("PATH", SYSTEM_PATH.join(":")).env("MAX_SHIM_VERSION", MAX_VERSION);
-        command
-    }
-
-    fn options(&self) -> Option<Any> {
-        match &self.config.options {
-            ShimOptions::None => None,
-            ShimOptions::Runc { binary, root } => Some(Any::runc(&RuncOptions {
-                binary_name: binary.clone(),
-                root: root.display().to_string(),
-                systemd_cgroup: false,
-            })),
-            ShimOptions::Runtime { type_url, path, body } => Some(Any::runtime(&RuntimeOptions {
-                type_url: type_url.clone(),
-                config_path: path.clone(),
-                config_body: body.clone().into_bytes(),
-            })),
-        }
-    }
 }
 
 fn duty(streams: &Streams) -> Duty {
@@ -281,18 +183,6 @@ fn failed(error: cricket_shim::Error) -> Error {
         cricket_shim::Error::Status { .. } => blame(&error.to_string()),
         other => Error::host(other.to_string()),
     }
-}
-
-fn memory(name: &str) -> std::io::Result<File> {
-    Ok(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?.into())
-}
-
-/// What a command wrote, as far as it is read.
-fn read_back(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::io::Seek::rewind(file)?;
-    file.take(MAX_ANSWER as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Shims that were killed leave it.

@@ -43,7 +43,8 @@ impl Driver {
             _ => return,
         };
         self.shared.readers.forget(&container.cgroup);
-        let exited = exit_state(facts, started_at);
+        let facts = ExitFacts { oom_killed: facts.oom_killed || self.said_out_of_memory(id), ..*facts };
+        let exited = exit_state(&facts, started_at);
         tracing::info!(pod = %self.record.sandbox.id, container = %id, code = exited.code, reason = exited.reason, "container ended");
         let _ = self.edit(id, |c| c.state = ContainerState::Exited(exited));
         self.save_or_warn();
@@ -59,6 +60,13 @@ impl Driver {
         if let Ok(record) = self.container(id) {
             self.shared.nri.stopped(&self.record.sandbox, record);
         }
+    }
+
+    /// Whether the container's runtime has said so: a look into `STATE`, which waits for no device.
+    fn said_out_of_memory(&self, id: &ContainerId) -> bool {
+        let sandbox = &self.record.sandbox;
+        let Ok(handler) = self.shared.handlers.get(&sandbox.handler) else { return false };
+        handler.was_out_of_memory(id.as_str(), &self.shared.bundle(&sandbox.id, id))
     }
 
     /// The sandbox cannot take containers any more, though nobody stopped it.

@@ -115,6 +115,12 @@ pub trait Handler: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether the runtime has said that memory was short in a container that has ended. The container's own control group,
+    /// which is asked besides, may know nothing of it: that of a virtual machine is elsewhere.
+    fn was_out_of_memory(&self, _id: &str, _bundle: &Path) -> bool {
+        false
+    }
+
     /// Whether it executes commands in containers itself; else cricket's own helper joins their namespaces.
     fn executes(&self) -> bool {
         false

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use cricket_oci::SpecOptions;
-use cricket_wire::launch_config::{LaunchConfig, ShimAction, ShimConfig, ShimOptions};
+use cricket_wire::launch_config::{LaunchConfig, SHIM_OOM_MARKS, ShimAction, ShimConfig, ShimOptions};
 
 use super::binary::{find, missing, pod_of};
 use super::{
@@ -115,6 +115,11 @@ impl Handler for Shim {
 
     fn signal_config(&self, id: &str, bundle: &Path, state: &Path, signal: i32) -> Option<LaunchConfig> {
         Some(self.order(id, bundle, state, ShimAction::Kill { signal }))
+    }
+
+    fn was_out_of_memory(&self, id: &str, bundle: &Path) -> bool {
+        let pod = pod_of(bundle).unwrap_or(bundle);
+        pod.join(SANDBOX_BUNDLE).join(SHIM_OOM_MARKS).join(id).exists()
     }
 
     fn executes(&self) -> bool {
