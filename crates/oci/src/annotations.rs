@@ -22,20 +22,38 @@ pub(crate) fn annotations(input: &ContainerInput<'_>) -> HashMap<String, String>
     out
 }
 
-/// Those of the pod's first container, with what the pod as a whole may use: virtual machines are sized by that.
+/// Those of the pod's first container, with what the pod as a whole may use: virtual machines are sized by that. containerd
+/// tells the sum of its containers alone, CRI-O also what the RuntimeClass adds (`overhead.podFixed`), both as JSON.
 pub(crate) fn of_sandbox(input: &SandboxInput<'_>) -> HashMap<String, String> {
-    let resources = input.sandbox.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    let resources = resources.cloned().unwrap_or_default();
+    let linux = input.sandbox.linux.clone().unwrap_or_default();
     let mut out = passed(&input.handler.pod_annotations, &input.sandbox.annotations);
     out.extend(place("sandbox", input.id, input.sandbox));
-    let sizes = [
-        ("sandbox-cpu-period", resources.cpu_period.to_string()),
-        ("sandbox-cpu-quota", resources.cpu_quota.to_string()),
-        ("sandbox-cpu-shares", resources.cpu_shares.to_string()),
-        ("sandbox-memory", resources.memory_limit_in_bytes.to_string()),
-    ];
-    out.extend(sizes.map(own));
+    if let Some(resources) = &linux.resources {
+        let sizes = [
+            ("sandbox-cpu-period", resources.cpu_period.to_string()),
+            ("sandbox-cpu-quota", resources.cpu_quota.to_string()),
+            ("sandbox-cpu-shares", resources.cpu_shares.to_string()),
+            ("sandbox-memory", resources.memory_limit_in_bytes.to_string()),
+        ];
+        out.extend(sizes.map(own));
+    }
+    for (key, resources) in [("PodLinuxResources", &linux.resources), ("PodLinuxOverhead", &linux.overhead)] {
+        if let Some(resources) = resources {
+            out.insert(format!("{CRIO_PREFIX}{key}"), json(resources).to_string());
+        }
+    }
     out
+}
+
+/// What of a pod's resources is said: the kubelet says no more of them than processors and memory.
+fn json(resources: &v1::LinuxContainerResources) -> serde_json::Value {
+    let said = [
+        ("cpu_period", resources.cpu_period),
+        ("cpu_quota", resources.cpu_quota),
+        ("cpu_shares", resources.cpu_shares),
+        ("memory_limit_in_bytes", resources.memory_limit_in_bytes),
+    ];
+    said.into_iter().filter(|(_, value)| *value != 0).collect()
 }
 
 /// What the globs let through.

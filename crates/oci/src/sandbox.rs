@@ -161,6 +161,11 @@ mod tests {
                     memory_limit_in_bytes: 64 << 20,
                     ..Default::default()
                 }),
+                overhead: Some(v1::LinuxContainerResources {
+                    cpu_quota: 25_000,
+                    memory_limit_in_bytes: 32 << 20,
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             ..Default::default()
@@ -197,6 +202,11 @@ mod tests {
             assert_eq!(annotations.get(key).map(String::as_str), Some(want), "{key}");
         }
         assert!(!annotations.contains_key("other"));
+        for (key, quota, memory) in [("Resources", 50_000, 64 << 20), ("Overhead", 25_000, 32 << 20)] {
+            let text = &annotations[&format!("io.kubernetes.cri-o.PodLinux{key}")];
+            let told: serde_json::Value = serde_json::from_str(text).expect("JSON");
+            assert_eq!((&told["cpu_quota"], &told["memory_limit_in_bytes"]), (&quota.into(), &memory.into()), "{text}");
+        }
         let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().clone()).expect("namespaces");
         let network = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::Network).expect("network");
         assert_eq!(network.path().as_deref(), Some(Path::new("/run/netns/x")));
