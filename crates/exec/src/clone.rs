@@ -56,7 +56,7 @@ impl Clone<'_> {
         }
         #[cfg(not(target_arch = "x86_64"))]
         match self.run()? {
-            Side::Child => match child() {},
+            Side::Child => run(child),
             Side::Parent(pid) => Ok(pid),
         }
     }
@@ -86,7 +86,10 @@ const STACK: usize = 256 * 1024;
 #[cfg(target_arch = "x86_64")]
 extern "C" fn begin<C: Fn() -> Infallible>(child: *const std::ffi::c_void) -> ! {
     // SAFETY: `run_sharing` passes its `child`, and waits.
-    let child = unsafe { &*child.cast::<C>() };
+    run(unsafe { &*child.cast::<C>() })
+}
+
+fn run<C: Fn() -> Infallible>(child: &C) -> ! {
     match child() {}
 }
 

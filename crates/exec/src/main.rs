@@ -1,14 +1,15 @@
 //! Joins a running container and executes a command in it; also makes the init of a pod with a shared PID namespace.
 //!
 //! ```text
-//! monitor ─starts─▶ cricket-exec ─clone3(CLONE_PARENT)─▶ child ─joins, drops, execve─▶ command
+//! monitor ─starts─▶ cricket-exec ─clone3, vfork─▶ child ─joins, drops, execve─▶ command
 //!    ▲  ▲                │   ▲                             │
 //!    │  └────Report──────┘   └── channel: terminal, or why it failed; closed by execve
 //!    └─────────────exit status───────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The helper itself stays on the host: it opens whatever it needs of `/proc` there, and only the child enters the
-//! container, whose files, `/proc` and `/dev` are hostile. Both have one thread and run Rust code after the clone.
+//! container, whose files, `/proc` and `/dev` are hostile. The child is the helper's parent's, and has the helper's memory until
+//! it executes. Both have one thread and run Rust code after the clone.
 //! How it is started and how it reports: `cricket_wire::helper`. Under other names it is `cricket-init`, the init of a pod,
 //! and `cricket-hold`, which keeps a systemd scope until a container is in it.
 //!
