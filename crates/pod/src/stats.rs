@@ -163,10 +163,12 @@ fn container(shared: &Shared, sandbox: &SandboxRecord, record: &ContainerRecord)
         writable_layer: writable(shared, &record.id),
         ..Default::default()
     };
-    // What a runtime runs in the pod's first container is in that one's cgroup: a container's own would say zero.
+    // What a runtime runs in the pod's first container is in that one's cgroup: a container's own, which would say zero,
+    // counts where there is anything in it.
     let apart = !shared.handlers.get(&sandbox.handler).is_ok_and(|handler| handler.needs_sandbox_container());
-    if apart && matches!(record.state, ContainerState::Running(_)) {
+    if matches!(record.state, ContainerState::Running(_)) {
         match shared.readers.read(shared, &record.cgroup) {
+            Ok((stats, _)) if !apart && stats.process_count.unwrap_or_default() == 0 => {}
             Ok((stats, rate)) => {
                 answer.cpu = stats.cpu.map(|c| cpu(&c, stats.timestamp, rate));
                 answer.memory = stats.memory.map(|m| memory(&m, stats.timestamp));

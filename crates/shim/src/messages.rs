@@ -195,6 +195,17 @@ pub struct ResizeRequest {
     pub height: u32,
 }
 
+/// Changes a container's limits.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UpdateRequest {
+    /// The container's ID.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The limits (runtime-spec).
+    #[prost(message, optional, tag = "2")]
+    pub resources: Option<Any>,
+}
+
 /// Asks who serves a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ConnectRequest {
@@ -310,6 +321,11 @@ impl Any {
     /// Options of every other shim.
     pub fn runtime(options: &RuntimeOptions) -> Self {
         Self { type_url: "runtimeoptions.v1.Options".into(), value: prost::Message::encode_to_vec(options) }
+    }
+
+    /// Limits (runtime-spec, config-linux.md, "Control groups") as JSON.
+    pub fn resources(json: &str) -> Self {
+        Self { type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".into(), value: json.into() }
     }
 
     /// A process (runtime-spec, config.md, "Process") as JSON.

@@ -7,7 +7,8 @@ use crate::bootstrap::Bootstrap;
 use crate::error::{Error, Result};
 use crate::messages::{
     Any, CloseIoRequest, ConnectRequest, ConnectResponse, CreateRequest, DeleteResponse, Empty, ExecRequest,
-    KillRequest, PidResponse, ProcessRequest, ResizeRequest, ShutdownRequest, StateResponse, WaitResponse,
+    KillRequest, PidResponse, ProcessRequest, ResizeRequest, ShutdownRequest, StateResponse, UpdateRequest,
+    WaitResponse,
 };
 use crate::ttrpc::Client;
 
@@ -127,6 +128,15 @@ impl Task {
         let (width, height) = (u32::from(width), u32::from(height));
         let request = ResizeRequest { id: id.to_owned(), exec_id: exec_id.to_owned(), width, height };
         self.0.call::<Empty>("ResizePty", &request, Some(TIMEOUT)).map(drop)
+    }
+
+    /// Changes a container's limits, given as JSON.
+    ///
+    /// # Errors
+    /// What the shim says.
+    pub fn update(&mut self, id: &str, resources: &str) -> Result<()> {
+        let request = UpdateRequest { id: id.to_owned(), resources: Some(Any::resources(resources)) };
+        self.0.call::<Empty>("Update", &request, Some(TIMEOUT)).map(drop)
     }
 
     /// Tells who serves the container: the shim's PID.

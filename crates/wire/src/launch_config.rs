@@ -212,6 +212,11 @@ pub enum ShimAction {
         /// Number of the signal.
         signal: i32,
     },
+    /// Update; reports [`NO_PROCESS`](crate::helper::NO_PROCESS).
+    Update {
+        /// The limits (runtime-spec, config-linux.md, "Control groups"), as JSON.
+        resources: String,
+    },
     /// Kill with SIGKILL, Delete, and Shutdown where it is the pod's first container; `delete` of the binary where the shim
     /// does not answer. Reports [`NO_PROCESS`](crate::helper::NO_PROCESS). What the shim does not know counts as deleted.
     Delete,

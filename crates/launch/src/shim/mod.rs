@@ -47,6 +47,11 @@ pub(crate) fn run(config: &ShimConfig, reporter: &mut Reporter) -> Result<(), Er
             task.kill(&config.id, "", signal.unsigned_abs(), false).map_err(failed)?;
             reporter.made(NO_PROCESS, None)
         }
+        ShimAction::Update { resources } => {
+            let (_, mut task) = shim.connect()?;
+            task.update(&config.id, resources).map_err(failed)?;
+            reporter.made(NO_PROCESS, None)
+        }
         ShimAction::Delete => {
             shim.delete()?;
             reporter.made(NO_PROCESS, None)

@@ -1,4 +1,5 @@
 //! UpdateContainerResources: zero means unchanged; all or nothing; allowed before the start too.
+//! A runtime that keeps limits of its own, as of a virtual machine, is told of them, too.
 //! UpdatePodSandboxResources: kept for whoever asks; the pod's cgroup is the kubelet's.
 
 use cricket_cgroup::{Cgroup, CgroupPath};
@@ -20,6 +21,8 @@ impl Driver {
             ContainerState::Running(_) => {
                 let hierarchies = self.shared.hierarchies.clone();
                 let whole = resources::limits(&merged, &self.shared.host.facts)?;
+                // First, because it may refuse.
+                self.tell_runtime(id, &merged).await?;
                 let (path, told) = (container.cgroup.clone(), limits.clone());
                 blocking("update a cgroup", move || {
                     let path = path.parse::<CgroupPath>().map_err(|e| Error::from_kinded("cgroup path", &e))?;
@@ -38,6 +41,20 @@ impl Driver {
         }
         self.edit(id, |c| c.resources = Stored(merged))?;
         self.save()
+    }
+
+    async fn tell_runtime(&self, id: &ContainerId, limits: &v1::LinuxContainerResources) -> Result<()> {
+        let (sandbox, shared) = (&self.record.sandbox, self.shared.clone());
+        // A handler that is not configured any more cannot be told.
+        let Ok(handler) = shared.handlers.get(&sandbox.handler) else { return Ok(()) };
+        let limits = cricket_oci::linux_resources(limits, &shared.host.facts)
+            .map_err(|e| Error::from_kinded("the new limits", &e))?;
+        let limits = serde_json::to_string(&limits).map_err(|e| Error::internal("encode the limits", &e))?;
+        let bundle = shared.bundle(&sandbox.id, id);
+        let Some(order) = handler.update_config(id.as_str(), &bundle, &shared.config.state, &limits) else {
+            return Ok(());
+        };
+        blocking("tell the runtime of the limits", move || crate::oneshot::run(&shared, &order)).await
     }
 
     /// systemd has written its units' limits again.

@@ -115,6 +115,12 @@ pub trait Handler: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The order that changes the limits of a running container, given as JSON (runtime-spec, config-linux.md, "Control
+    /// groups"); `None`: those of its control group are all there are.
+    fn update_config(&self, _id: &str, _bundle: &Path, _state: &Path, _resources: &str) -> Option<LaunchConfig> {
+        None
+    }
+
     /// Whether the runtime has said that memory was short in a container that has ended. The container's own control group,
     /// which is asked besides, may know nothing of it: that of a virtual machine is elsewhere.
     fn was_out_of_memory(&self, _id: &str, _bundle: &Path) -> bool {

@@ -117,6 +117,10 @@ impl Handler for Shim {
         Some(self.order(id, bundle, state, ShimAction::Kill { signal }))
     }
 
+    fn update_config(&self, id: &str, bundle: &Path, state: &Path, resources: &str) -> Option<LaunchConfig> {
+        Some(self.order(id, bundle, state, ShimAction::Update { resources: resources.to_owned() }))
+    }
+
     fn was_out_of_memory(&self, id: &str, bundle: &Path) -> bool {
         let pod = pod_of(bundle).unwrap_or(bundle);
         pod.join(SANDBOX_BUNDLE).join(SHIM_OOM_MARKS).join(id).exists()

@@ -24,6 +24,7 @@ mod prometheus;
 mod resources;
 mod security;
 mod selinux;
+mod shims;
 mod stats;
 mod status;
 mod stop;
