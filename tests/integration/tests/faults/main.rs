@@ -13,6 +13,7 @@ mod reboot;
 mod removals;
 mod restart;
 mod sandboxes;
+mod shims;
 mod soak;
 mod stuck;
 mod support;
