@@ -56,9 +56,49 @@ pub(crate) async fn default(space: Space) -> Result<()> {
 pub(crate) async fn overhead(space: Space) -> Result<()> {
     space.apply(include_str!("../../manifests/overhead.yaml")).await?;
     space.ready("heavy").await?;
-    let object = space.cluster.api().get(&format!("{}/heavy", space.path("pods"))).await?;
-    ensure!(object["spec"]["overhead"]["memory"] == "32Mi", "{}", object["spec"]);
     let sandbox = space.sandbox("heavy").await?;
+    let (memory, own) = sized(&space, "heavy", &sandbox).await?;
+    // The container's own is below, without the overhead.
+    let children = leaks::names(memory.parent().context("no parent")?);
+    let container = children.iter().map(|name| memory.with_file_name(name).join(own)).find(|path| path.exists());
+    let container = container.context("no cgroup of a container")?;
+    let limit = std::fs::read_to_string(&container)?;
+    ensure!(limit.trim() == (16 << 20).to_string(), "{}: {limit}", container.display());
+
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: sandbox.id, verbose: true };
+    let answer = space.node("heavy").await?.cri().await?.runtime().pod_sandbox_status(request).await?.into_inner();
+    let info: Value = serde_json::from_str(answer.info.get("info").context("no info")?)?;
+    let told = &info["config"]["linux"]["overhead"];
+    ensure!(told["memory_limit_in_bytes"] == 32 << 20 && told["cpu_quota"] == 25_000, "{info:#}");
+    space.delete("heavy").await
+}
+
+/// Handlers that make a sandbox of the pod are told what its containers may use, and what the sandbox adds.
+pub(crate) async fn overhead_of_sandboxes(space: Space) -> Result<()> {
+    if peer() {
+        return Ok(());
+    }
+    for class in ["heavy-runsc", "heavy-shim"] {
+        space.apply(&include_str!("../../manifests/overhead.yaml").replace("heavy", class)).await?;
+        space.ready(class).await?;
+        let sandbox = space.sandbox(class).await?;
+        sized(&space, class, &sandbox).await?;
+        let bundle = space.node(class).await?.daemon.state().join("pods").join(&sandbox.id).join("sandbox");
+        let spec: Value = serde_json::from_slice(&std::fs::read(bundle.join("config.json"))?)?;
+        let told = |key: &str| spec["annotations"][key].as_str().unwrap_or_default().to_owned();
+        let cri = ["cpu-quota", "memory"].map(|key| told(&format!("io.kubernetes.cri.sandbox-{key}")));
+        ensure!(cri == ["10000".to_owned(), (16 << 20).to_string()], "{class}: {spec:#}");
+        let added: Value = serde_json::from_str(&told("io.kubernetes.cri-o.PodLinuxOverhead"))?;
+        ensure!(added["memory_limit_in_bytes"] == 32 << 20 && added["cpu_quota"] == 25_000, "{class}: {added}");
+        space.delete(class).await?;
+    }
+    Ok(())
+}
+
+/// The kubelet has sized the pod's cgroup with the overhead; the file of its memory limit, and its name.
+async fn sized(space: &Space, pod: &str, sandbox: &v1::PodSandbox) -> Result<(PathBuf, &'static str)> {
+    let object = space.cluster.api().get(&format!("{}/{pod}", space.path("pods"))).await?;
+    ensure!(object["spec"]["overhead"]["memory"] == "32Mi", "{}", object["spec"]);
     let metadata = sandbox.metadata.as_ref().context("no metadata")?;
     let group = |file: &str| pod_group(&metadata.uid, file);
     let (memory, own) = match group("memory.limit_in_bytes") {
@@ -72,18 +112,7 @@ pub(crate) async fn overhead(space: Space) -> Result<()> {
         Err(_) => read(&group("cpu.max")?.join("cpu.max"))?,
     };
     ensure!(cpu.split_whitespace().next() == Some("35000"), "{cpu}");
-    // The container's own is below, without the overhead.
-    let children = leaks::names(memory.parent().context("no parent")?);
-    let container = children.iter().map(|name| memory.with_file_name(name).join(own)).find(|path| path.exists());
-    let container = container.context("no cgroup of a container")?;
-    ensure!(read(&container)?.trim() == (16 << 20).to_string(), "{}: {}", container.display(), read(&container)?);
-
-    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: sandbox.id, verbose: true };
-    let answer = space.node("heavy").await?.cri().await?.runtime().pod_sandbox_status(request).await?.into_inner();
-    let info: Value = serde_json::from_str(answer.info.get("info").context("no info")?)?;
-    let told = &info["config"]["linux"]["overhead"];
-    ensure!(told["memory_limit_in_bytes"] == 32 << 20 && told["cpu_quota"] == 25_000, "{info:#}");
-    space.delete("heavy").await
+    Ok((memory, own))
 }
 
 /// The pod's cgroup in the hierarchy that has a file.

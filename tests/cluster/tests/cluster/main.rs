@@ -58,6 +58,7 @@ fn all() -> Vec<Spec> {
         handlers::unknown,
         handlers::default,
         handlers::overhead,
+        handlers::overhead_of_sandboxes,
         handlers::scheduling,
         init::restart_policies,
         init::sidecar,
