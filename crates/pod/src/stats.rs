@@ -163,22 +163,32 @@ fn container(shared: &Shared, sandbox: &SandboxRecord, record: &ContainerRecord)
         writable_layer: writable(shared, &record.id),
         ..Default::default()
     };
-    // What a runtime runs in the pod's first container is in that one's cgroup: a container's own, which would say zero,
-    // counts where there is anything in it.
-    let apart = !shared.handlers.get(&sandbox.handler).is_ok_and(|handler| handler.needs_sandbox_container());
-    if matches!(record.state, ContainerState::Running(_)) {
-        match shared.readers.read(shared, &record.cgroup) {
-            Ok((stats, _)) if !apart && stats.process_count.unwrap_or_default() == 0 => {}
-            Ok((stats, rate)) => {
-                answer.cpu = stats.cpu.map(|c| cpu(&c, stats.timestamp, rate));
-                answer.memory = stats.memory.map(|m| memory(&m, stats.timestamp));
-                answer.swap = stats.swap.map(|s| swap(&s, stats.timestamp));
-                answer.io = io(&stats);
-            }
-            Err(e) => tracing::debug!(container = %record.id, error = %e, "no statistics"),
-        }
+    if matches!(record.state, ContainerState::Running(_))
+        && let Some((stats, rate)) = figures(shared, sandbox, record)
+    {
+        answer.cpu = stats.cpu.map(|c| cpu(&c, stats.timestamp, rate));
+        answer.memory = stats.memory.map(|m| memory(&m, stats.timestamp));
+        answer.swap = stats.swap.map(|s| swap(&s, stats.timestamp));
+        answer.io = io(&stats);
     }
     answer
+}
+
+/// What a container has used, and the rate of its processors where it is known. What a runtime runs in the pod's first
+/// container is not in the container's own control group, which would say zero: it is asked itself.
+fn figures(shared: &Shared, sandbox: &SandboxRecord, record: &ContainerRecord) -> Option<(Stats, Option<u64>)> {
+    let handler = shared.handlers.get(&sandbox.handler).ok().filter(|handler| handler.needs_sandbox_container());
+    match (shared.readers.read(shared, &record.cgroup), handler) {
+        (Ok((stats, _)), Some(handler)) if stats.process_count.unwrap_or_default() == 0 => {
+            let bundle = shared.bundle(&sandbox.id, &record.id);
+            handler.usage(record.id.as_str(), &bundle).map(|stats| (stats, None))
+        }
+        (Ok(found), _) => Some(found),
+        (Err(e), _) => {
+            tracing::debug!(container = %record.id, error = %e, "no statistics");
+            None
+        }
+    }
 }
 
 fn writable(shared: &Shared, id: &ContainerId) -> Option<v1::FilesystemUsage> {

@@ -21,9 +21,11 @@ pub mod fuzzing;
 pub mod messages;
 mod task;
 mod ttrpc;
+mod usage;
 
 pub use address::Address;
 pub use bootstrap::{Bootstrap, MAX_ANSWER, Place};
 pub use error::{Error, Result};
 pub use events::{Event, Events};
 pub use task::{Stdio, Task};
+pub use usage::Usage;

@@ -206,6 +206,22 @@ pub struct UpdateRequest {
     pub resources: Option<Any>,
 }
 
+/// Asks what a container has used.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StatsRequest {
+    /// The container's ID.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// The answer to Stats.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StatsResponse {
+    /// Figures of some kind.
+    #[prost(message, optional, tag = "1")]
+    pub stats: Option<Any>,
+}
+
 /// Asks who serves a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ConnectRequest {

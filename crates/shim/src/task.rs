@@ -7,10 +7,11 @@ use crate::bootstrap::Bootstrap;
 use crate::error::{Error, Result};
 use crate::messages::{
     Any, CloseIoRequest, ConnectRequest, ConnectResponse, CreateRequest, DeleteResponse, Empty, ExecRequest,
-    KillRequest, PidResponse, ProcessRequest, ResizeRequest, ShutdownRequest, StateResponse, UpdateRequest,
-    WaitResponse,
+    KillRequest, PidResponse, ProcessRequest, ResizeRequest, ShutdownRequest, StateResponse, StatsRequest,
+    StatsResponse, UpdateRequest, WaitResponse,
 };
 use crate::ttrpc::Client;
+use crate::usage::Usage;
 
 /// Making and starting mounts things, runs hooks, boots machines.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,8 +44,16 @@ impl Task {
     /// # Errors
     /// When nobody listens there; when nobody accepts within five seconds, which is not to be gone.
     pub fn connect(bootstrap: &Bootstrap) -> Result<Self> {
+        Self::connect_within(bootstrap, CONNECT_TIMEOUT)
+    }
+
+    /// The same with another limit.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`].
+    pub fn connect_within(bootstrap: &Bootstrap, limit: Duration) -> Result<Self> {
         let service = if bootstrap.version == 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
-        Ok(Self(Client::connect(&bootstrap.address, service, CONNECT_TIMEOUT)?))
+        Ok(Self(Client::connect(&bootstrap.address, service, limit)?))
     }
 
     /// Makes a container, and tells its PID.
@@ -137,6 +146,16 @@ impl Task {
     pub fn update(&mut self, id: &str, resources: &str) -> Result<()> {
         let request = UpdateRequest { id: id.to_owned(), resources: Some(Any::resources(resources)) };
         self.0.call::<Empty>("Update", &request, Some(TIMEOUT)).map(drop)
+    }
+
+    /// Tells what a container has used.
+    ///
+    /// # Errors
+    /// What the shim says; when its figures are of a kind that is not known.
+    pub fn usage(&mut self, id: &str, limit: Duration) -> Result<Usage> {
+        let request = StatsRequest { id: id.to_owned() };
+        let answer: StatsResponse = self.0.call("Stats", &request, Some(limit))?;
+        Usage::of(answer.stats.as_ref())
     }
 
     /// Tells who serves the container: the shim's PID.

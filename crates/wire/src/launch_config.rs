@@ -140,6 +140,9 @@ pub enum OciAction {
     Delete,
 }
 
+/// Where the pod's shim listens, in [`ShimConfig::sandbox`]; empty: it was about to be started.
+pub const SHIM_BOOTSTRAP: &str = "shim.json";
+
 /// Where containers are marked, by their IDs, of which their shim said that memory was short: in [`ShimConfig::sandbox`].
 pub const SHIM_OOM_MARKS: &str = "oom";
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cricket_shim::messages::{Any, RuncOptions, RuntimeOptions};
 use cricket_shim::{Bootstrap, MAX_ANSWER, Place};
-use cricket_wire::launch_config::{SYSTEM_PATH, ShimOptions};
+use cricket_wire::launch_config::{SHIM_BOOTSTRAP, SYSTEM_PATH, ShimOptions};
 
 use super::told::Told;
 use super::{Shim, TIMEOUT, failed};
@@ -18,8 +18,6 @@ use crate::error::Error;
 
 /// containerd's namespace of all that Kubernetes runs; shims know it by this name.
 const NAMESPACE: &str = "k8s.io";
-/// Where the shim listens, in the bundle of the pod's first container; empty: it was about to be started.
-const BOOTSTRAP: &str = "shim.json";
 /// Newest version of the task service that is spoken.
 const MAX_VERSION: &str = "3";
 /// `start` boots what a sandbox is.
@@ -63,7 +61,7 @@ impl Shim<'_> {
     }
 
     fn bootstrap_path(&self) -> PathBuf {
-        self.config.sandbox.join(BOOTSTRAP)
+        self.config.sandbox.join(SHIM_BOOTSTRAP)
     }
 
     /// With an error: whether there may be a shim all the same.

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cricket_cgroup::Cgroup;
+use cricket_cgroup::{Cgroup, Stats};
 use cricket_model::{ErrorKind, Kinded};
 use cricket_oci::SpecOptions;
 use cricket_wire::exec_config::SeccompConfig;
@@ -118,6 +118,12 @@ pub trait Handler: Send + Sync + fmt::Debug {
     /// The order that changes the limits of a running container, given as JSON (runtime-spec, config-linux.md, "Control
     /// groups"); `None`: those of its control group are all there are.
     fn update_config(&self, _id: &str, _bundle: &Path, _state: &Path, _resources: &str) -> Option<LaunchConfig> {
+        None
+    }
+
+    /// What a running container has used, as the runtime counts it: asked where the container's own control group has
+    /// nothing in it. `None`: nobody knows. Blocks, at most for two seconds.
+    fn usage(&self, _id: &str, _bundle: &Path) -> Option<Stats> {
         None
     }
 

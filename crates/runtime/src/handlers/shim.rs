@@ -4,14 +4,20 @@
 //! matter: all that is done to them is asked of it.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use cricket_cgroup::{CpuStats, MemoryStats, Stats};
 use cricket_oci::SpecOptions;
-use cricket_wire::launch_config::{LaunchConfig, SHIM_OOM_MARKS, ShimAction, ShimConfig, ShimOptions};
+use cricket_shim::{Bootstrap, Task, Usage};
+use cricket_wire::launch_config::{LaunchConfig, SHIM_BOOTSTRAP, SHIM_OOM_MARKS, ShimAction, ShimConfig, ShimOptions};
 
 use super::binary::{find, missing, pod_of};
 use super::{
     ExecInput, Features, Handler, HandlerConfig, LaunchInput, POD_ROOT, RUNC_TYPE, SANDBOX_BUNDLE, Unavailable,
 };
+
+/// To connect to a shim for its figures, and again to get them: many are asked one after the other.
+const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -76,6 +82,26 @@ impl Shim {
     }
 }
 
+fn stats(usage: &Usage) -> Stats {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let working_set_bytes = usage.memory.saturating_sub(usage.inactive_file);
+    Stats {
+        timestamp: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
+        cpu: Some(CpuStats { usage_core_nano_seconds: usage.cpu_nanoseconds, psi: None }),
+        memory: Some(MemoryStats {
+            working_set_bytes,
+            available_bytes: usage.memory_limit.map(|limit| limit.saturating_sub(working_set_bytes)),
+            usage_bytes: usage.memory,
+            rss_bytes: usage.rss,
+            page_faults: usage.page_faults,
+            major_page_faults: usage.major_page_faults,
+            psi: None,
+        }),
+        process_count: Some(usage.processes),
+        ..Stats::default()
+    }
+}
+
 impl Handler for Shim {
     fn name(&self) -> &str {
         &self.config.name
@@ -119,6 +145,21 @@ impl Handler for Shim {
 
     fn update_config(&self, id: &str, bundle: &Path, state: &Path, resources: &str) -> Option<LaunchConfig> {
         Some(self.order(id, bundle, state, ShimAction::Update { resources: resources.to_owned() }))
+    }
+
+    fn usage(&self, id: &str, bundle: &Path) -> Option<Stats> {
+        let path = pod_of(bundle)?.join(SANDBOX_BUNDLE).join(SHIM_BOOTSTRAP);
+        let asked = || -> Result<Usage, Box<dyn std::error::Error>> {
+            let shim = Bootstrap::parse(&std::fs::read(&path)?)?;
+            Ok(Task::connect_within(&shim, USAGE_TIMEOUT)?.usage(id, USAGE_TIMEOUT)?)
+        };
+        match asked() {
+            Ok(usage) => Some(stats(&usage)),
+            Err(error) => {
+                tracing::debug!(container = id, %error, "no statistics of the shim's");
+                None
+            }
+        }
     }
 
     fn was_out_of_memory(&self, id: &str, bundle: &Path) -> bool {

@@ -11,6 +11,7 @@ use cricket_integration::{Node, SOON, shim_table};
 use cricket_testkit::cri::{self, Cri};
 use cricket_testkit::daemon::Options;
 use cricket_testkit::host::{self, tool_dir};
+use cricket_testkit::leaks;
 use serde_json::Value;
 
 use crate::support::shell;
@@ -181,6 +182,47 @@ async fn a_shim_is_told_of_new_limits() -> Result<()> {
     let resources = cri.container(&main).await?.resources.and_then(|r| r.linux).context("no resources")?;
     ensure!(resources.memory_limit_in_bytes == 96 << 20, "{resources:?}");
     end(&node, &cri, &id).await
+}
+
+/// As in a virtual machine: what runs is in no control group that this host's cricket has made.
+#[tokio::test]
+async fn a_shim_is_asked_for_figures_of_what_is_elsewhere() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (moving, runc) = (dir.path().join("runc"), tool_dir("runc")?.join("runc"));
+    let elsewhere = format!("elsewhere-{}", std::process::id());
+    // The last part of the path is the container's own.
+    let text = format!(
+        "#!/bin/sh\nlast=\nfor word; do [ \"$last\" != --bundle ] || \
+         sed -i 's|\\(\"cgroupsPath\": *\"\\)[^\"]*/|\\1/{elsewhere}/|' \"$word/config.json\"; last=$word; done\n\
+         exec {} \"$@\"\n",
+        runc.display(),
+    );
+    std::fs::write(&moving, text)?;
+    host::run("chmod", ["755", &moving.display().to_string()])?;
+    let node = Node::with(Options { tables: shim_table("shim", &moving)?, ..Options::default() }).await?;
+    let cri = node.daemon.cri().await?;
+    let pod = cri::host_network(node.daemon.pod("shim-figures"));
+    let id = cri.run_pod_with(&pod, "shim").await?;
+    let mut config = shell("main", OBEDIENT);
+    config.linux.get_or_insert_default().resources =
+        Some(v1::LinuxContainerResources { memory_limit_in_bytes: 64 << 20, ..Default::default() });
+    let main = cri.run(&id, &config, &pod).await?;
+    let moved = leaks::cgroups(&elsewhere)?;
+    let own = moved.iter().find(|path| path.ends_with(&main) && path.join("cgroup.procs").exists());
+    ensure!(own.is_some_and(|path| path.join("cgroup.procs").exists()), "it was not moved: {moved:#?}");
+    let request = v1::ContainerStatsRequest { container_id: main.clone() };
+    let stats = cri.runtime().container_stats(request).await?.into_inner().stats.context("no statistics")?;
+    let memory = stats.memory.context("no memory")?;
+    let value = |value: Option<v1::UInt64Value>| value.map_or(0, |value| value.value);
+    let (used, available) = (value(memory.working_set_bytes), value(memory.available_bytes));
+    ensure!(used > 0 && used + available == 64 << 20, "{memory:?}");
+    ensure!(value(stats.cpu.context("no processors")?.usage_core_nano_seconds) > 0);
+    cri.stop_pod(&id).await?;
+    cri.remove_pod(&id).await?;
+    for path in leaks::cgroups(&elsewhere)?.into_iter().rev() {
+        std::fs::remove_dir(&path).with_context(|| path.display().to_string())?;
+    }
+    node.daemon.assert_no_leaks(SOON)
 }
 
 #[tokio::test]
