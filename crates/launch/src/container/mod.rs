@@ -49,6 +49,7 @@ use std::time::Duration;
 use cricket_process::Pidfd;
 use cricket_wire::launch_config::YoukiConfig;
 use libcontainer::oci_spec::runtime::Spec;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::error::Error;
 use crate::report::Reporter;
@@ -72,6 +73,7 @@ pub(crate) fn run(config: &YoukiConfig, reporter: &mut Reporter) -> Result<(), E
     let rules = linux.and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().as_deref()).unwrap_or_default();
     devices::restrict(&config.cgroup, rules)?;
     let (ours, theirs) = channel::pair()?;
+    hide()?;
     let made = plan.spaces.with_pid(|| {
         let Cloned { side, outside } = plan.groups.clone(plan.spaces.makes_pid() && plan.spaces.user.is_none())?;
         match side {
@@ -92,6 +94,15 @@ pub(crate) fn run(config: &YoukiConfig, reporter: &mut Reporter) -> Result<(), E
         made.give_up();
     }
     started
+}
+
+/// Makes this process not dumpable, and so what is cloned of it, up to its execve: in a pod with users of its own and a
+/// shared PID namespace the pod's root sees the init, and from the user namespace on it may trace whatever is dumpable
+/// (`__ptrace_may_access` in kernel/ptrace.c), while the init's root and descriptors are still the host's. Not before the
+/// plan: the kernel wants `CAP_SYS_PTRACE` to open a namespace of such a process, also of the one that makes the user
+/// namespace. Its own files of `/proc` stay the root's, and open to it.
+fn hide() -> Result<(), Error> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| Error::io("hide from ptrace", e))
 }
 
 /// What was cloned.

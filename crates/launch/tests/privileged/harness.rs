@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use cricket_cgroup::{Cgroup, Hierarchies};
-use cricket_process::{ExitStatus, Spawn, memfd};
+use cricket_process::{Child, ExitStatus, Spawn, memfd};
 use cricket_wire::exec_config::SeccompConfig;
 use cricket_wire::helper::{CONFIG_FD, Failure, MAX_REPORT, REPORT_FD, Report};
 use cricket_wire::launch_config::{CgroupDirectory, LaunchCgroup, LaunchConfig, YoukiConfig};
@@ -146,31 +146,53 @@ impl Fixture {
     }
 
     pub(crate) fn launch_with(&self, config: &LaunchConfig) -> Launched {
+        self.start(&memfd::config(&serde_json::to_vec(config).expect("json")).expect("memfd")).hear()
+    }
+
+    /// Starts a helper, which reads its configuration from this file.
+    pub(crate) fn start(&self, config: &impl AsFd) -> Started {
         let mut spec = self.spec.clone();
         spec["process"]["terminal"] = self.terminal.into();
         fs::write(self.dir.path().join("config.json"), spec.to_string()).expect("config.json");
-        let config = memfd::config(&serde_json::to_vec(config).expect("json")).expect("memfd");
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("socketpair");
         let null = File::open("/dev/null").expect("null");
         let (stdout, out) = pipe().expect("pipe");
         let (stderr, err) = pipe().expect("pipe");
         let mut spawn = Spawn::new(program(), ["cricket-launch", &self.id]).fd(0, &null).fd(1, &out).fd(2, &err);
-        spawn = spawn.fd(REPORT_FD, &theirs).fd(CONFIG_FD, &config);
+        spawn = spawn.fd(REPORT_FD, &theirs).fd(CONFIG_FD, config);
         if let Some(program) = &self.seccomp {
             spawn = spawn.fd(5, program);
         }
         for (number, fd) in (5 + i32::from(self.seccomp.is_some())..).zip(&self.descriptors) {
             spawn = spawn.fd(number, fd);
         }
-        let mut child = spawn.spawn().expect("spawn");
-        drop((theirs, out, err));
-        let mut launched = Launched { reports: vec![], helper: ExitStatus::Code(0), terminal: None, stdout, stderr };
-        while let Some(report) = launched.receive(&ours) {
-            launched.reports.push(report);
+        let child = spawn.spawn().expect("spawn");
+        let launched = Launched { reports: vec![], helper: ExitStatus::Code(0), terminal: None, stdout, stderr };
+        Started { child, socket: ours, launched }
+    }
+}
+
+/// A helper that nobody has heard of yet.
+pub(crate) struct Started {
+    child: Child,
+    socket: OwnedFd,
+    launched: Launched,
+}
+
+impl Started {
+    /// The helper's.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// Hears it to its end.
+    pub(crate) fn hear(mut self) -> Launched {
+        while let Some(report) = self.launched.receive(&self.socket) {
+            self.launched.reports.push(report);
         }
-        launched.helper = child.wait().expect("wait");
-        launched
+        self.launched.helper = self.child.wait().expect("wait");
+        self.launched
     }
 }
 

@@ -8,4 +8,5 @@ mod mounts;
 mod oci;
 mod runs;
 mod sandbox;
+mod trace;
 mod userns;

@@ -12,11 +12,11 @@ use serde_json::json;
 
 use crate::harness::Fixture;
 
-const FIRST: u32 = 300_000;
-const LENGTH: u32 = 65_536;
+pub(crate) const FIRST: u32 = 300_000;
+pub(crate) const LENGTH: u32 = 65_536;
 
 /// A container whose users are the host's from [`FIRST`] on, and whose root file system belongs to its root.
-fn fixture(command: &str) -> Fixture {
+pub(crate) fn fixture(command: &str) -> Fixture {
     let mut fixture = Fixture::shell(command);
     let mapping = json!([{"containerID": 0, "hostID": FIRST, "size": LENGTH}]);
     fixture.spec["linux"]["uidMappings"] = mapping.clone();
