@@ -1,7 +1,7 @@
 //! Who may look into an init before it executes: the init is stopped in the middle, by ptrace(2).
 
 use std::io::{Write as _, pipe};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 
 use cricket_process::userns::{self, Range};
@@ -68,7 +68,7 @@ fn stop_in_user_namespace(helper: i32) -> i32 {
 }
 
 /// Looks into a process as the root of the user namespace, with all capabilities there.
-fn look(user: &impl std::os::fd::AsRawFd, pid: i32) -> Output {
+fn look(user: &impl AsRawFd, pid: i32) -> Output {
     let namespace = format!("--user=/proc/{}/fd/{}", std::process::id(), user.as_raw_fd());
     let mut look = Command::new("nsenter");
     look.args([&namespace, "--setuid=0", "--setgid=0", "readlink", "--verbose", &format!("/proc/{pid}/root")]);
