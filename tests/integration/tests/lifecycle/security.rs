@@ -1,5 +1,7 @@
 //! What a container may do: users, capabilities, system calls, paths, devices.
 
+mod apparmor;
+
 use anyhow::Result;
 use cricket_cri_api::v1;
 use cricket_integration::BUSYBOX;

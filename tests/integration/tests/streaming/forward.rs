@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use cricket_cri_api::v1;
+use cricket_testkit::host;
 use tonic::Code;
 
 use crate::client::Session;
@@ -48,11 +49,13 @@ async fn reaches_what_listens_on_the_loopback_of_the_pod_only() -> Result<()> {
 #[tokio::test]
 async fn reaches_the_sixth_version_of_the_loopback() -> Result<()> {
     let scene = Scene::networked("forward-v6").await?;
-    if serve(&scene, "[::1]", 4082).await?.is_some() {
-        let mut session = forward(&scene, 4082).await?;
-        session.send(DATA, GET).await?;
-        session.expect(DATA, "hello\n").await?;
+    if serve(&scene, "[::1]", 4082).await?.is_none() {
+        host::skip("the kernel has no IPv6");
+        return scene.end().await;
     }
+    let mut session = forward(&scene, 4082).await?;
+    session.send(DATA, GET).await?;
+    session.expect(DATA, "hello\n").await?;
     scene.end().await
 }
 
