@@ -4,6 +4,7 @@
 //! The plugin's own calls run beside each other up to a bound.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +27,17 @@ const CALLS: usize = 16;
 /// Bytes read at once.
 const PORTION: usize = 64 << 10;
 
-/// Answers the plugin's calls: service and method joined by a slash, payload.
-pub(crate) type Serve = Arc<dyn Fn(String, Vec<u8>) -> Future<Result<Vec<u8>, Status>> + Send + Sync>;
+/// A call of the plugin.
+pub(crate) struct Call {
+    /// Service and method, joined by a slash.
+    pub(crate) method: String,
+    pub(crate) payload: Vec<u8>,
+    /// An answer of the plugin's came before: it was called, and has done with that.
+    pub(crate) answered: bool,
+}
+
+/// Answers the plugin's calls.
+pub(crate) type Serve = Arc<dyn Fn(Call) -> Future<Result<Vec<u8>, Status>> + Send + Sync>;
 
 /// A connection. It ends when this is dropped, when [`Connection::close`] is called, or when the plugin ends it.
 pub(crate) struct Connection {
@@ -37,6 +47,7 @@ pub(crate) struct Connection {
 
 struct Shared {
     calls: Mutex<Calls>,
+    answered: AtomicBool,
     closed: CancellationToken,
 }
 
@@ -53,7 +64,7 @@ impl Connection {
         let (out, queue) = mpsc::channel(QUEUE);
         let closed = CancellationToken::new();
         let calls = Mutex::new(Calls { next: 1, waiting: HashMap::new(), out: out.clone() });
-        let shared = Arc::new(Shared { calls, closed: closed.clone() });
+        let shared = Arc::new(Shared { calls, answered: AtomicBool::new(false), closed: closed.clone() });
         let (read, write) = socket.into_split();
         tokio::spawn(write_all(write, queue, closed.clone()));
         tokio::spawn({
@@ -81,6 +92,11 @@ impl Connection {
     /// Ends it.
     pub(crate) fn close(&self) {
         self.shared.close();
+    }
+
+    /// What is cancelled when it has ended.
+    pub(crate) fn end(&self) -> CancellationToken {
+        self.shared.closed.clone()
     }
 
     /// Returns when it has ended.
@@ -151,6 +167,7 @@ impl Shared {
             // It came after its deadline.
             return Ok(());
         };
+        self.answered.store(true, Relaxed);
         let response = match message.kind {
             RESPONSE => Response::decode(message.payload.as_slice()).map_err(|e| e.to_string()),
             kind => Err(format!("a message of type {kind} where an answer is due")),
@@ -194,7 +211,7 @@ async fn read_all(
         for message in messages.drain(..) {
             match message.lane {
                 Lane::Plugin => shared.answer(message)?,
-                Lane::Runtime => receive(message, &slots, &serve, &out, shared.closed.clone())?,
+                Lane::Runtime => receive(message, &slots, &serve, &out, shared)?,
             }
         }
     }
@@ -206,7 +223,7 @@ fn receive(
     slots: &Arc<Semaphore>,
     serve: &Serve,
     out: &mpsc::Sender<Vec<u8>>,
-    closed: CancellationToken,
+    shared: &Shared,
 ) -> Result<(), String> {
     if message.kind != REQUEST {
         return Err(format!("a message of type {} where a request is due", message.kind));
@@ -219,7 +236,12 @@ fn receive(
             out.try_send(bytes).map_err(|_| "calls without end whose answers it does not read".to_owned())
         });
     };
-    let call = serve(format!("{}/{}", request.service, request.method), request.payload);
+    let call = serve(Call {
+        method: format!("{}/{}", request.service, request.method),
+        payload: request.payload,
+        answered: shared.answered.load(Relaxed),
+    });
+    let closed = shared.closed.clone();
     tokio::spawn(async move {
         let _slot = slot;
         let answer = async {

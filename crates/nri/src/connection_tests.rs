@@ -11,7 +11,7 @@ fn pair(serve: Serve) -> (Connection, Peer) {
 }
 
 fn nobody() -> Serve {
-    Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) }))
+    Arc::new(|_| Box::pin(async { Ok(Vec::new()) }))
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ async fn a_plugin_that_does_not_read_is_disconnected() {
 #[tokio::test]
 async fn the_plugins_calls_are_answered_beside_each_other_up_to_a_bound() {
     let (release, gate) = tokio::sync::watch::channel(false);
-    let serve: Serve = Arc::new(move |method, payload| {
+    let serve: Serve = Arc::new(move |Call { method, payload, .. }| {
         let mut gate = gate.clone();
         Box::pin(async move {
             if method == "S/Wait" {

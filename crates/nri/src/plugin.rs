@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::NRI_VERSION;
 use crate::api::{
     ConfigureRequest, ConfigureResponse, Container, ContainerUpdate, Empty, Event, FailurePolicy, PodSandbox,
     RegisterPluginRequest, StateChangeEvent, SynchronizeRequest, SynchronizeResponse,
 };
-use crate::connection::{Connection, Serve};
+use crate::connection::{Call, Connection, Serve};
 use crate::error::{CallError, Error, Result, Status};
 use crate::launch::Process;
 use crate::runtime::{Runtime, Snapshot};
-use crate::ttrpc::{INVALID_ARGUMENT, MAX_MESSAGE, UNIMPLEMENTED};
+use crate::ttrpc::{FAILED_PRECONDITION, INVALID_ARGUMENT, MAX_MESSAGE, UNIMPLEMENTED};
 use crate::unsolicited;
 
 /// The service that plugins have.
@@ -67,7 +68,8 @@ impl Plugin {
         runtime: Arc<dyn Runtime>,
     ) -> Result<Self> {
         let (sender, registration) = oneshot::channel();
-        let connection = Connection::start(socket, serve(sender, runtime));
+        let configured = watch::Sender::new(false);
+        let connection = Connection::start(socket, serve(sender, configured.subscribe(), runtime));
         let from = known.as_ref().map_or_else(|| "that connected".to_owned(), |k| format!("{}-{}", k.index, k.base));
         let registered = tokio::select! {
             registered = tokio::time::timeout(terms.registration, registration) => registered,
@@ -102,6 +104,7 @@ impl Plugin {
                 format_args!("unknown events in {:#x}", answer.events),
             ));
         }
+        configured.send_replace(true);
         Ok(Self {
             index,
             base,
@@ -121,6 +124,11 @@ impl Plugin {
     /// Whether its connection is there.
     pub(crate) fn is_open(&self) -> bool {
         !self.connection.is_closed()
+    }
+
+    /// What is cancelled when its connection has ended.
+    pub(crate) fn end(&self) -> CancellationToken {
+        self.connection.end()
     }
 
     /// Whether it asked to hear of `event`.
@@ -233,11 +241,16 @@ impl Plugin {
     }
 }
 
-/// Answers what a plugin asks of the runtime.
-fn serve(registration: oneshot::Sender<RegisterPluginRequest>, runtime: Arc<dyn Runtime>) -> Serve {
+/// Answers what a plugin asks of the runtime: first its registration, and once it is configured all else.
+fn serve(
+    registration: oneshot::Sender<RegisterPluginRequest>,
+    configured: watch::Receiver<bool>,
+    runtime: Arc<dyn Runtime>,
+) -> Serve {
     let registration = Arc::new(Mutex::new(Some(registration)));
-    Arc::new(move |method, payload| {
+    Arc::new(move |Call { method, payload, answered }| {
         let (registration, runtime) = (registration.clone(), runtime.clone());
+        let mut configured = configured.clone();
         Box::pin(async move {
             match method.strip_prefix(RUNTIME).and_then(|rest| rest.strip_prefix('/')) {
                 Some("RegisterPlugin") => {
@@ -247,7 +260,14 @@ fn serve(registration: oneshot::Sender<RegisterPluginRequest>, runtime: Arc<dyn 
                     sender.send(request).map_err(|_| invalid(&"registered too late"))?;
                     Ok(Vec::new())
                 }
-                Some("UpdateContainers") => unsolicited::update(payload, runtime.as_ref()).await,
+                Some("UpdateContainers") => {
+                    // Configure is the first call that a plugin answers. What it asks right behind that answer may come
+                    // before the answer was looked at; what it asks before may be part of finding the answer.
+                    if !answered || configured.wait_for(|configured| *configured).await.is_err() {
+                        return Err(Status { code: FAILED_PRECONDITION, message: "not configured yet".to_owned() });
+                    }
+                    unsolicited::update(payload, runtime.as_ref()).await
+                }
                 _ => Err(Status { code: UNIMPLEMENTED, message: format!("no method {method:?}") }),
             }
         })

@@ -53,16 +53,27 @@ async fn node() -> Node {
     Node { plugins, asked, dir }
 }
 
+/// Calls the runtime.
+async fn call(peer: &mut Peer, stream: u32, method: &str, payload: Vec<u8>) {
+    let service = "nri.pkg.api.v1alpha1.Runtime".into();
+    let request = Request { service, method: method.into(), payload, timeout_nano: 0 };
+    peer.write(Lane::Runtime, stream, REQUEST, request.encode_to_vec()).await;
+}
+
 async fn register(peer: &mut Peer, stream: u32) {
     let request =
         api::RegisterPluginRequest { plugin_name: "p".into(), plugin_idx: "10".into(), nri_version: String::new() };
-    let request = Request {
-        service: "nri.pkg.api.v1alpha1.Runtime".into(),
-        method: "RegisterPlugin".into(),
-        payload: request.encode_to_vec(),
-        timeout_nano: 0,
-    };
-    peer.write(Lane::Runtime, stream, REQUEST, request.encode_to_vec()).await;
+    call(peer, stream, "RegisterPlugin", request.encode_to_vec()).await;
+}
+
+/// The answer to a call of the runtime.
+async fn answer_to(peer: &mut Peer, stream: u32) -> Option<Response> {
+    loop {
+        let message = peer.read().await?;
+        if message.lane == Lane::Runtime && message.stream == stream {
+            return Some(Response::decode(message.payload.as_slice()).unwrap());
+        }
+    }
 }
 
 impl Node {
@@ -177,4 +188,87 @@ async fn unknown_events_are_refused() {
         }
     }
     assert!(node.plugins.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn who_is_not_configured_changes_nothing() {
+    let mut node = node().await;
+    let mut peer = node.connect().await;
+    let update = ContainerUpdate { container_id: "x".into(), ..ContainerUpdate::default() };
+    let evict = vec![ContainerEviction { container_id: "y".into(), reason: "r".into() }];
+    let payload = api::UpdateContainersRequest { update: vec![update], evict }.encode_to_vec();
+    let refused = |answer: Option<Response>| answer.unwrap().status.unwrap().message;
+    call(&mut peer, 1, "UpdateContainers", payload.clone()).await;
+    assert_eq!(refused(answer_to(&mut peer, 1).await), "not configured yet");
+    // Registered, and asked how it wants to be configured.
+    register(&mut peer, 3).await;
+    let configure = loop {
+        let message = peer.read().await.unwrap();
+        if message.lane == Lane::Plugin {
+            break message.stream;
+        }
+    };
+    call(&mut peer, 5, "UpdateContainers", payload.clone()).await;
+    assert_eq!(refused(answer_to(&mut peer, 5).await), "not configured yet");
+    assert!(node.asked.try_recv().is_err());
+    // Right behind the answer it may.
+    peer.answer(configure, Ok(Vec::new())).await;
+    call(&mut peer, 7, "UpdateContainers", payload).await;
+    assert_eq!(answer_to(&mut peer, 7).await.unwrap().status, None);
+    assert_eq!(node.asked.recv().await.unwrap(), "evict y r");
+    assert_eq!(node.asked.recv().await.unwrap(), "update x");
+}
+
+#[tokio::test]
+async fn connections_are_bounded_whatever_the_list_waits_for() {
+    let node = node().await;
+    let configure = async |peer: &mut Peer| {
+        register(peer, 1).await;
+        while let Some(message) = peer.read().await {
+            if message.lane == Lane::Plugin {
+                peer.answer(message.stream, Ok(Vec::new())).await;
+                break;
+            }
+        }
+    };
+    // A plugin is being asked: nobody gets on the list.
+    let list = node.plugins.list().await;
+    let mut peers = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut peer = node.connect().await;
+        configure(&mut peer).await;
+        peers.push(peer);
+    }
+    let refused = async || {
+        let mut more = node.connect().await;
+        tokio::time::timeout(Duration::from_secs(3), more.read()).await.expect("it is told at once")
+    };
+    for _ in 0..3 {
+        assert_eq!(refused().await, None);
+    }
+    drop(list);
+    // All of them are synchronised, and on the list.
+    for peer in &mut peers {
+        let synchronize = peer.read().await.unwrap();
+        peer.answer(synchronize.stream, Ok(Vec::new())).await;
+    }
+    while node.plugins.list().await.len() < CONNECTIONS {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(refused().await, None);
+    // One that goes makes room, although nobody looks at the list.
+    let list = node.plugins.list().await;
+    peers.pop();
+    let mut registered = false;
+    for _ in 0..200 {
+        let mut peer = node.connect().await;
+        register(&mut peer, 1).await;
+        registered = peer.read().await.is_some();
+        if registered {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(registered, "its place is not free");
+    drop(list);
 }

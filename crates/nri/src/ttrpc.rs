@@ -21,6 +21,7 @@ pub(crate) const REMOTE_CLOSED: u8 = 1;
 pub(crate) const OK: i32 = 0;
 pub(crate) const INVALID_ARGUMENT: i32 = 3;
 pub(crate) const RESOURCE_EXHAUSTED: i32 = 8;
+pub(crate) const FAILED_PRECONDITION: i32 = 9;
 pub(crate) const UNIMPLEMENTED: i32 = 12;
 
 /// A call.

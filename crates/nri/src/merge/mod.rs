@@ -16,6 +16,7 @@ mod update;
 pub use adjust::Creating;
 pub use owners::MergeError;
 pub use update::Updating;
+pub(crate) use update::overlay;
 
 /// `-name` is the mark that removes `name`.
 pub(crate) fn removal(key: &str) -> Option<&str> {

@@ -107,3 +107,21 @@ fn merge(
 fn empty() -> LinuxResources {
     LinuxResources { memory: Some(LinuxMemory::default()), cpu: Some(LinuxCpu::default()), ..LinuxResources::default() }
 }
+
+/// Sets in `older` what `newer` sets: the newer of two updates of one container that were asked for one after the other.
+pub(crate) fn overlay(older: &mut ContainerUpdate, newer: ContainerUpdate) {
+    older.ignore_failure &= newer.ignore_failure;
+    let Some(mut newer) = newer.linux.and_then(|linux| linux.resources) else { return };
+    let resources = older.linux.get_or_insert_default().resources.get_or_insert_default();
+    // Of the sizes that are named twice, the last.
+    let limits = std::mem::take(&mut newer.hugepage_limits);
+    for limit in limits {
+        match resources.hugepage_limits.iter_mut().find(|old| old.page_size == limit.page_size) {
+            Some(old) => *old = limit,
+            None => resources.hugepage_limits.push(limit),
+        }
+    }
+    let id = older.container_id.as_str();
+    let claimed = Claim { owners: &mut Owners::default(), id, plugin: "" }.apply(&newer, &mut [resources]);
+    debug_assert!(claimed.is_ok(), "nothing is set twice: {claimed:?}");
+}

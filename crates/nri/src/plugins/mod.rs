@@ -20,7 +20,7 @@ use crate::plugin::{Known, Plugin, Terms};
 use crate::runtime::{Runtime, Snapshot};
 use crate::unsolicited::Queue;
 
-/// Plugins that may be connected at the same time.
+/// Plugins that may have connected and be there at the same time, beside those of the directory.
 const CONNECTIONS: usize = 64;
 
 type List = Vec<Arc<Plugin>>;
@@ -170,18 +170,23 @@ async fn accept(plugins: std::sync::Weak<Plugins>, listener: tokio::net::UnixLis
             }
         };
         let Some(plugins) = plugins.upgrade() else { return };
-        let connected = plugins.list().await.len();
-        let Some(slot) = slots.clone().try_acquire_owned().ok().filter(|_| connected < CONNECTIONS) else {
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
             tracing::error!("NRI connection refused: {CONNECTIONS} plugins are connected");
             continue;
         };
         let runtime = runtime.clone();
         tokio::spawn(async move {
-            let _slot = slot;
             match Plugin::start(socket, None, &plugins.terms, runtime).await {
-                Ok(plugin) => plugins.join_or_say(plugin).await,
+                Ok(plugin) => {
+                    let end = plugin.end();
+                    plugins.join_or_say(plugin).await;
+                    drop(plugins);
+                    end.cancelled().await;
+                }
                 Err(error) => tracing::error!(%error, "NRI plugin not accepted"),
             }
+            // It is taken for the whole life of the connection, on the list or not yet.
+            drop(slot);
         });
     }
 }
