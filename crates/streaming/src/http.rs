@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::backend::{Backend, ForwardOrder};
@@ -61,9 +62,12 @@ pub(crate) async fn answer<B: Backend>(
 ) -> Result<Answer, Infallible> {
     let upgrade = hyper::upgrade::on(&mut request);
     match accept(&shared, &request) {
-        Ok((session, answer)) => {
+        Ok((session, permit, answer)) => {
             let tasks = shared.tasks.clone();
-            tasks.spawn(serve(shared, session, upgrade, hangup));
+            tasks.spawn(async move {
+                serve(shared, session, upgrade, hangup).await;
+                drop(permit);
+            });
             Ok(answer)
         }
         Err(Refused(answer)) => {
@@ -73,10 +77,16 @@ pub(crate) async fn answer<B: Backend>(
     }
 }
 
-fn accept<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) -> Result<(Session, Answer), Refused> {
+/// A session, its place among the others, and the answer that begins it.
+type Accepted = (Session, OwnedSemaphorePermit, Answer);
+
+fn accept<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) -> Result<Accepted, Refused> {
     if request.method() != Method::GET && request.method() != Method::POST {
         return Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "want GET or POST"));
     }
+    // Before the token is used up: whoever comes again within its time may find room.
+    let permit = shared.sessions.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too many streaming sessions"))?;
     let mut path = request.uri().path().trim_start_matches('/').split('/');
     let claimed = match (path.next(), path.next(), path.next()) {
         (Some(verb), Some(token), None) => shared.tokens.claim(verb, token),
@@ -90,10 +100,10 @@ fn accept<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) -> Result
     }
     if upgrade.eq_ignore_ascii_case("websocket") {
         let (session, protocol) = agree(order, headers, request.uri().query())?;
-        return Ok((session, switch_to_socket(headers, protocol)?));
+        return Ok((session, permit, switch_to_socket(headers, protocol)?));
     }
     if upgrade.eq_ignore_ascii_case(SPDY) {
-        return spdy(order, headers);
+        return spdy(order, headers).map(|(session, answer)| (session, permit, answer));
     }
     Err(Refused::new(StatusCode::BAD_REQUEST, format!("cannot upgrade to {upgrade:?}, want SPDY/3.1 or a WebSocket")))
 }

@@ -16,6 +16,7 @@
 
 mod activity;
 mod backend;
+mod budget;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
+use crate::budget::Allowance;
+
 /// Chunks of one stream that wait for their reader.
 const INPUT_QUEUE: usize = 8;
 /// Chunks of a whole connection that wait to be written.
@@ -54,13 +56,16 @@ pub struct Input {
 pub(crate) struct InputSender {
     queue: mpsc::Sender<Bytes>,
     reset: Arc<AtomicBool>,
+    /// What the stream may keep when its connection has spent its budget.
+    pub(crate) allowance: Allowance,
 }
 
 /// A new stream's input and what feeds it. It ends when the last feeder is dropped.
 pub(crate) fn input() -> (InputSender, Input) {
     let (sender, queue) = mpsc::channel(INPUT_QUEUE);
     let reset = Arc::new(AtomicBool::new(false));
-    (InputSender { queue: sender, reset: reset.clone() }, Input { queue, rest: Bytes::new(), reset })
+    let sender = InputSender { queue: sender, reset: reset.clone(), allowance: Allowance::default() };
+    (sender, Input { queue, rest: Bytes::new(), reset })
 }
 
 impl InputSender {
@@ -75,6 +80,11 @@ impl InputSender {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(bytes)) => Err(bytes),
         }
+    }
+
+    /// Whether the reader is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 
     /// The client gave the stream up: the reader gets an error instead of an end.
@@ -108,7 +118,8 @@ impl AsyncRead for Input {
         let Some(mut bytes) = ready!(self.poll_chunk(cx))? else { return Poll::Ready(Ok(())) };
         let fits = bytes.len().min(to.remaining());
         to.put_slice(&bytes.split_to(fits));
-        self.rest = bytes;
+        // Nothing of them is kept once they have been read.
+        self.rest = if bytes.is_empty() { Bytes::new() } else { bytes };
         Poll::Ready(Ok(()))
     }
 }

@@ -9,7 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +26,12 @@ use crate::token::{IssueError, Order, Tokens};
 const REQUEST: Duration = Duration::from_secs(10);
 /// Clients that are connected and have not been answered.
 const UNANSWERED: usize = 256;
+/// When fewer than so many more may be, those that are slow make room.
+const SCARCE: usize = UNANSWERED / 4;
+/// How long each client may take at least, also when places are scarce: others may wait for its place as long.
+const HURRIED: Duration = Duration::from_secs(1);
+/// Sessions at once. A node has room for some hundred containers; each session is two descriptors and some tasks.
+const SESSIONS: usize = 4096;
 /// After a client could not be accepted: descriptors are short, and some come back with every session.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,16 +46,19 @@ pub struct Config {
     pub creation_timeout: Duration,
     /// Whether with TLS.
     pub tls: Option<Tls>,
+    /// Sessions at once; whoever wants one more is answered 503.
+    pub sessions: usize,
 }
 
 impl Default for Config {
-    /// Loopback only, any port, four hours, half a minute, no TLS: as in containerd.
+    /// Loopback only, any port, four hours, half a minute, no TLS: as in containerd. 4,096 sessions.
     fn default() -> Self {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             idle_timeout: Duration::from_secs(4 * 3600),
             creation_timeout: Duration::from_secs(30),
             tls: None,
+            sessions: SESSIONS,
         }
     }
 }
@@ -72,6 +81,8 @@ pub(crate) struct Shared<B> {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) tasks: TaskTracker,
     pub(crate) creation: Duration,
+    /// A permit for each session that may be.
+    pub(crate) sessions: Arc<Semaphore>,
     idle: Duration,
     shutdown: CancellationToken,
 }
@@ -110,6 +121,7 @@ impl Server {
             tokens: tokens.clone(),
             tasks: tasks.clone(),
             creation: config.creation_timeout,
+            sessions: Arc::new(Semaphore::new(config.sessions.min(Semaphore::MAX_PERMITS))),
             idle: config.idle_timeout,
             shutdown: shutdown.clone(),
         };
@@ -178,6 +190,7 @@ fn told(address: SocketAddr) -> SocketAddr {
 
 async fn listen<B: Backend>(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Arc<Shared<B>>) {
     let unanswered = Arc::new(Semaphore::new(UNANSWERED));
+    let scarce = watch::Sender::new(false);
     let accept = async || -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
         let permit = unanswered.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (stream, _) = listener.accept().await?;
@@ -190,7 +203,15 @@ async fn listen<B: Backend>(listener: TcpListener, acceptor: Option<TlsAcceptor>
         };
         match accepted {
             Ok((stream, permit)) => {
-                shared.tasks.spawn(connection(stream, acceptor.clone(), shared.clone(), permit));
+                scarce.send_replace(unanswered.available_permits() < SCARCE);
+                let (served, scarce) = (connection(stream, acceptor.clone(), shared.clone()), scarce.subscribe());
+                shared.tasks.spawn(async move {
+                    let _permit = permit;
+                    tokio::select! {
+                        () = served => {}
+                        () = hurry(scarce) => tracing::debug!("a slow streaming client makes room for others"),
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "accept a streaming client");
@@ -200,13 +221,17 @@ async fn listen<B: Backend>(listener: TcpListener, acceptor: Option<TlsAcceptor>
     }
 }
 
+/// Ends when a client has had its time and places are scarce.
+async fn hurry(mut scarce: watch::Receiver<bool>) {
+    tokio::time::sleep(HURRIED).await;
+    if scarce.wait_for(|scarce| *scarce).await.is_err() {
+        // The listener has ended, and with it all that wait.
+        std::future::pending().await
+    }
+}
+
 /// One request; its session is a task of its own.
-async fn connection<B: Backend>(
-    stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-    shared: Arc<Shared<B>>,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn connection<B: Backend>(stream: TcpStream, acceptor: Option<TlsAcceptor>, shared: Arc<Shared<B>>) {
     let hangup = prepare(&stream).and_then(|()| Hangup::of(&stream));
     let hangup = match hangup {
         Ok(hangup) => hangup,

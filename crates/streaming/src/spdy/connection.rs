@@ -2,7 +2,7 @@
 //!
 //! Invariants: a stream is in the table while the client may send on it or somebody here holds it, so that the table's
 //! size bounds both; the table's lock is never held across an await; the reader waits for a stream's owner only while
-//! the client is there.
+//! the client is there; what streams' owners have not taken yet is bounded for the connection (`budget`).
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,6 +18,7 @@ use super::ProtocolError;
 use super::frame::{Decoder, Encoder, Event, goaway, reset};
 use super::headers::Headers;
 use crate::activity::Activity;
+use crate::budget::Budget;
 use crate::link::Link;
 use crate::pipe::{Command, Commands, Input, InputSender, Output, input};
 use crate::socket::Hangup;
@@ -136,6 +137,7 @@ pub(crate) struct Reader<T> {
     buffer: BytesMut,
     decoder: Decoder,
     table: Arc<Table>,
+    budget: Budget,
     commands: Commands,
     activity: Activity,
     hangup: Option<Hangup>,
@@ -155,6 +157,7 @@ where
         buffer: BytesMut::from(read),
         decoder: Decoder::new(),
         table: table.clone(),
+        budget: Budget::default(),
         commands: link.commands(),
         activity,
         hangup,
@@ -302,13 +305,16 @@ impl<T: AsyncRead + AsyncWrite> Reader<T> {
     }
 
     /// Hands bytes to the stream's owner. Whether the client was there all the time.
-    async fn deliver(&self, stream: u32, bytes: Bytes) -> bool {
+    async fn deliver(&self, stream: u32, mut bytes: Bytes) -> bool {
         let sender = self.table.with(|open| open.get(&stream).and_then(|entry| entry.sender.clone()));
-        let Some(sender) = sender.filter(|_| !bytes.is_empty()) else { return true };
-        match sender.try_send(bytes) {
-            Ok(()) => true,
-            Err(bytes) => self.while_there(sender.send(bytes)).await,
-        }
+        let Some(sender) = sender else { return true };
+        let hand_over = async {
+            while !bytes.is_empty() && !sender.is_closed() {
+                let piece = self.budget.piece(&sender.allowance, &mut bytes).await;
+                sender.send(piece).await;
+            }
+        };
+        self.while_there(hand_over).await
     }
 
     async fn send(&self, command: Command) -> bool {

@@ -101,8 +101,8 @@ impl Backend for Fake {
         self.exec(exec, io).await.map(|_| ())
     }
 
-    /// Port 7 echoes, 9 reads everything and then answers the number of bytes, 13 speaks first and closes, 19 speaks
-    /// for ever.
+    /// Port 7 echoes, 9 reads everything and then answers the number of bytes, 11 takes nothing, 13 speaks first and
+    /// closes, 19 speaks for ever.
     async fn port_forward(&self, _: &str, port: u16) -> Result<Pin<Box<dyn Duplex>>, Failure> {
         let (near, mut far) = tokio::io::duplex(4096);
         match port {
@@ -118,6 +118,12 @@ impl Backend for Fake {
                     let mut sink = Vec::new();
                     let count = far.read_to_end(&mut sink).await.unwrap_or(0);
                     let _ = far.write_all(count.to_string().as_bytes()).await;
+                });
+            }
+            11 => {
+                tokio::spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(far);
                 });
             }
             13 => {

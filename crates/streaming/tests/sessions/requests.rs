@@ -1,17 +1,7 @@
-//! Requests that get no session, and TLS.
-
-use std::sync::Arc;
-
-use cricket_streaming::{Config, Tls};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+//! Requests that get no session.
 
 use super::backend::{Node, stdout};
-use super::spdy::{Client, head, request};
+use super::spdy::request;
 
 const SPDY: &str = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
 
@@ -71,44 +61,4 @@ async fn tokens_in_flight_are_bounded() {
     let order = cricket_streaming::ExecOrder { container: "c".into(), command: vec![], streams: stdout() };
     let error = node.server.exec(order).expect_err("full");
     assert!(matches!(error, cricket_streaming::IssueError::TooMany), "{error}");
-}
-
-#[tokio::test]
-async fn tls_with_files() {
-    let dir = tempfile::tempdir().expect("tempdir");
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("certificate");
-    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    std::fs::write(&certificate, made.cert.pem()).expect("written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    let config = Config { tls: Some(Tls::Files { certificate, key }), ..Config::default() };
-    let node = Node::with(config).await;
-    let url = node.exec(&["say", "0"], stdout());
-    let (host, path) = url.strip_prefix("https://").and_then(|u| u.split_once('/')).expect("https");
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(made.cert.der().to_vec())).expect("root");
-    let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let tcp = TcpStream::connect(host).await.expect("connects");
-    let name = ServerName::try_from("127.0.0.1").expect("name");
-    let mut io = TlsConnector::from(Arc::new(client)).connect(name, tcp).await.expect("TLS");
-    io.write_all(format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n{SPDY}\r\n").as_bytes()).await.expect("sent");
-    let answer = head(&mut io).await;
-    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-    let mut client = Client::new(io);
-    let error = client.open(&[("streamtype", "error")]).await;
-    let out = client.open(&[("streamtype", "stdout")]).await;
-    client.finish().await;
-    assert_eq!(client.text(out), "to stdout");
-    assert!(client.text(error).contains("Success"));
-    // Without TLS there is nothing.
-    let mut plain = TcpStream::connect(host).await.expect("connects");
-    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
-    let mut answer = Vec::new();
-    let _ = plain.read_to_end(&mut answer).await;
-    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
-    drop(client);
-    node.quiet().await;
 }
