@@ -6,6 +6,7 @@ mod containers;
 mod defaults;
 mod directories;
 mod forks;
+mod forwarder;
 mod images;
 mod logs;
 mod memory;

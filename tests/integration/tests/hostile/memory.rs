@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use cricket_cri_api::v1;
 use cricket_integration::Node;
 use cricket_testkit::fake::{FakeRegistry, Fault, Rule};
 use cricket_testkit::image::{Image, Layer, Tree};
 
+use crate::forwarder::Forwarder;
 use crate::support::{Scene, assert_unharmed, busybox, idle};
 
 /// How far it may grow, in KiB.
@@ -49,6 +51,7 @@ async fn nothing_endless_is_kept() -> Result<()> {
     files_of_accounts(&node).await?;
     documents_of_a_registry(&node).await?;
     headers_in_a_layer(&node).await?;
+    input_that_nobody_reads(&node).await?;
     assert_unharmed(&node).await
 }
 
@@ -126,4 +129,43 @@ async fn headers_in_a_layer(node: &Arc<Node>) -> Result<()> {
     peak.assert_flat("a header of 128 MiB")?;
     assert_eq!(cri.image(&name).await?, None);
     Ok(())
+}
+
+async fn input_that_nobody_reads(node: &Arc<Node>) -> Result<()> {
+    let scene = Scene::on(node.clone(), "input").await?;
+    let id = scene.idle("main").await?;
+    let peak = Peak::of(node)?;
+    let cmd = ["sleep", "1000"].map(str::to_owned).to_vec();
+    let exec = v1::ExecRequest { container_id: id, cmd, stdin: true, stdout: true, ..v1::ExecRequest::default() };
+    let url = scene.cri.runtime().exec(exec).await?.into_inner().url;
+    let mut client = Forwarder::connect(&url, "v4.channel.k8s.io").await?;
+    let mut streams = Vec::new();
+    for kind in ["error", "stdin", "stdout"] {
+        streams.push(client.open(&[("streamtype", kind)]).await?);
+    }
+    let taken = client.fill(&streams[1..2], 32 << 10, 4096).await?;
+    assert!(taken < 64 << 20, "{taken} bytes of input were taken");
+    peak.assert_flat("an exec that does not read")?;
+    drop(client);
+    // Somebody listens there, and takes nobody: connections are neither made nor refused.
+    let listener = tokio::net::TcpSocket::new_v4()?;
+    listener.bind("127.0.0.1:0".parse()?)?;
+    let listener = listener.listen(1)?;
+    let port = listener.local_addr()?.port().to_string();
+    let request = v1::PortForwardRequest { pod_sandbox_id: scene.id.clone(), port: Vec::new() };
+    let url = scene.cri.runtime().port_forward(request).await?.into_inner().url;
+    let peak = Peak::of(node)?;
+    let mut client = Forwarder::connect(&url, "portforward.k8s.io").await?;
+    let mut streams = Vec::new();
+    for n in 0..900 {
+        let id = format!("{n}");
+        for kind in ["error", "data"] {
+            let stream = client.open(&[("streamtype", kind), ("port", &port), ("requestid", &id)]).await?;
+            streams.extend((kind == "data").then_some(stream));
+        }
+    }
+    client.fill(&streams, 32 << 10, 8).await?;
+    peak.assert_flat("900 connections that nobody takes")?;
+    drop((client, listener));
+    scene.end().await
 }
