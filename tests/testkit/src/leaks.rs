@@ -18,6 +18,12 @@ pub struct Process {
     pub command: String,
 }
 
+/// What each descriptor of a process refers to, as proc_pid_fd(5) has it. One that is closed meanwhile is left out.
+pub fn descriptors(pid: i32) -> Result<Vec<PathBuf>> {
+    let entries: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd"))?.collect::<Result<_, _>>()?;
+    Ok(entries.iter().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect())
+}
+
 /// A process as it was seen in `/proc`.
 struct Seen {
     process: Process,

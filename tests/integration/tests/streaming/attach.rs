@@ -168,16 +168,12 @@ async fn many_clients_come_and_go() -> Result<()> {
     for n in 0..20 {
         cycle(n).await?;
     }
-    until("the first clients to be gone", || Ok(scene.descriptors()?.1 < 40)).await?;
+    until("the first clients to be gone", || Ok(scene.descriptors()?.monitor.len() < 40)).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = scene.descriptors()?;
     for n in 0..300 {
         cycle(n).await?;
     }
-    until("descriptors to be closed", || {
-        let now = scene.descriptors()?;
-        Ok(now.0 <= before.0 && now.1 <= before.1)
-    })
-    .await?;
+    scene.no_more_than(&before).await?;
     scene.end().await
 }

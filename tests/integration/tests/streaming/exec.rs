@@ -8,7 +8,7 @@ use cricket_integration::SOON;
 use tonic::Code;
 
 use crate::client::{STDOUT, Session, in_terminal, order};
-use crate::scene::{Scene, shell, until};
+use crate::scene::{Descriptors, Scene, shell, until};
 
 #[tokio::test]
 async fn streams_are_apart_and_the_code_is_told() -> Result<()> {
@@ -101,12 +101,20 @@ async fn a_streamed_command_may_what_a_synchronous_one_may() -> Result<()> {
     scene.end().await
 }
 
+/// What is open after a session of each kind: what is opened with the first of them stays.
+async fn settled(scene: &Scene, main: &str) -> Result<Descriptors> {
+    for request in [order(main, "true"), in_terminal(main, "true")] {
+        Session::exec(&scene.cri, request).await?.finish().await?;
+    }
+    scene.descriptors()
+}
+
 /// CVE-2026-53495: what a command leaves behind holds neither the call nor anything of it.
 #[tokio::test]
 async fn background_children_that_keep_the_streams_hold_nobody() -> Result<()> {
     let scene = Scene::alone("exec-background").await?;
     let main = scene.idle().await?;
-    let before = scene.descriptors()?;
+    let before = settled(&scene, &main).await?;
     for tty in [false, true] {
         let script = "setsid sh -c 'trap \"\" HUP; exec sleep 4711' & echo started; exit 4";
         let request = if tty { in_terminal(&main, script) } else { order(&main, script) };
@@ -121,7 +129,7 @@ async fn background_children_that_keep_the_streams_hold_nobody() -> Result<()> {
     let script = "(while :; do echo x; done) & exit 5";
     let outcome = Session::exec(&scene.cri, order(&main, script)).await?.finish().await?;
     assert_eq!(outcome.code()?, 5);
-    until("descriptors to be closed", || Ok(scene.descriptors()? <= before)).await?;
+    scene.no_more_than(&before).await?;
     scene.end().await
 }
 
@@ -129,9 +137,7 @@ async fn background_children_that_keep_the_streams_hold_nobody() -> Result<()> {
 async fn a_client_that_goes_leaves_nothing() -> Result<()> {
     let scene = Scene::alone("exec-gone").await?;
     let main = scene.idle().await?;
-    // Once before counting: what is allocated with the first session stays.
-    Session::exec(&scene.cri, order(&main, "true")).await?.finish().await?;
-    let before = scene.descriptors()?;
+    let before = settled(&scene, &main).await?;
     for tty in [false, true] {
         let script = "trap '' HUP TERM INT PIPE; setsid sleep 4712 & (sleep 4713 &); echo ready; \
                       while :; do sleep 4714; done";
@@ -141,7 +147,7 @@ async fn a_client_that_goes_leaves_nothing() -> Result<()> {
         drop(session);
         until("all of the exec to be killed", || Ok(scene.processes("sleep 471")?.is_empty())).await?;
     }
-    until("descriptors to be closed", || Ok(scene.descriptors()? <= before)).await?;
+    scene.no_more_than(&before).await?;
     until("the execs' cgroups to be removed", || {
         let groups = cricket_testkit::leaks::cgroups(scene.node.daemon.mark())?;
         Ok(!groups.iter().any(|group| group.to_string_lossy().contains(&format!("{main}/exec-"))))

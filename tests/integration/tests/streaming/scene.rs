@@ -1,6 +1,6 @@
 //! A pod on a daemon that the tests share.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,13 @@ use cricket_cri_api::v1;
 use cricket_integration::{BUSYBOX, Node, SOON};
 use cricket_testkit::cri::{self, Cri};
 use cricket_testkit::leaks;
+
+/// What the descriptors of a daemon and of a monitor refer to.
+#[derive(Debug)]
+pub(crate) struct Descriptors {
+    pub(crate) daemon: Vec<PathBuf>,
+    pub(crate) monitor: Vec<PathBuf>,
+}
 
 /// A ready pod.
 pub(crate) struct Scene {
@@ -60,8 +67,22 @@ impl Scene {
     }
 
     /// Descriptors of the daemon and of this pod's monitor.
-    pub(crate) fn descriptors(&self) -> Result<(usize, usize)> {
-        Ok((self.node.daemon.open_fds()?, count(monitor(&self.node, &self.id)?)?))
+    pub(crate) fn descriptors(&self) -> Result<Descriptors> {
+        let daemon = i32::try_from(self.node.daemon.pid().context("the daemon does not run")?)?;
+        let of = |pid| leaks::descriptors(pid);
+        Ok(Descriptors { daemon: of(daemon)?, monitor: of(monitor(&self.node, &self.id)?)? })
+    }
+
+    /// Waits until neither has more of them than it had.
+    pub(crate) async fn no_more_than(&self, before: &Descriptors) -> Result<()> {
+        let done = || {
+            let now = self.descriptors()?;
+            Ok(now.daemon.len() <= before.daemon.len() && now.monitor.len() <= before.monitor.len())
+        };
+        until("descriptors to be closed", done).await.with_context(|| match self.descriptors() {
+            Ok(now) => format!("before: {before:#?}, now: {now:#?}"),
+            Err(error) => format!("{error:#}"),
+        })
     }
 
     pub(crate) async fn end(self) -> Result<()> {
@@ -80,10 +101,6 @@ pub(crate) fn processes(node: &Node, what: &str) -> Result<Vec<i32>> {
 pub(crate) fn monitor(node: &Node, pod: &str) -> Result<i32> {
     let found = processes(node, &format!("cricket-monitor {pod}"))?;
     found.first().copied().with_context(|| format!("pod {pod} has no monitor"))
-}
-
-fn count(pid: i32) -> Result<usize> {
-    Ok(std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd"))?.count())
 }
 
 /// A container that runs a script.
