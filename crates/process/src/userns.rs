@@ -26,7 +26,7 @@ pub fn make_with(users: &[Range], groups: &[Range], kinds: Kinds) -> Result<(Own
         return Err(Error::invalid(action(), format!("it cannot be made together with these: {kinds}")));
     }
     let (wait, end) = io::pipe().doing(action)?;
-    let mut ends: [c_int; 2] = [wait.as_raw_fd(), end.as_raw_fd()];
+    let mut waits: c_int = wait.as_raw_fd();
     let mut stack = vec![0_u128; STACK / 16];
     let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     // No exit signal: nobody else is told of this child, and only `__WALL` waits for it.
@@ -39,8 +39,8 @@ pub fn make_with(users: &[Range], groups: &[Range], kinds: Kinds) -> Result<(Own
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
     }
-    // SAFETY: the child has a stack of its own, which like the two numbers outlives it: it is waited for below.
-    let pid = check(unsafe { libc::clone(wait_for_end, top, flags, (&raw mut ends).cast()) }.into());
+    // SAFETY: the child has a stack of its own, which like the number outlives it: it is waited for below.
+    let pid = check(unsafe { libc::clone(wait_for_end, top, flags, (&raw mut waits).cast()) }.into());
     // SAFETY: `before` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
     let pid = pid.doing(action)? as i32;
@@ -65,13 +65,19 @@ pub fn make_with(users: &[Range], groups: &[Range], kinds: Kinds) -> Result<(Own
 
 const STACK: usize = 16 * 1024;
 
-/// The child: only system calls, on descriptors of its own copy of the table.
-extern "C" fn wait_for_end(ends: *mut c_void) -> c_int {
+/// The child: only system calls, on descriptors of its own copy of the table. It keeps one: with the end of another
+/// thread's pipe it would hold that one's child, and that child perhaps this one.
+extern "C" fn wait_for_end(waits: *mut c_void) -> c_int {
     let mut byte = 0_u8;
-    // SAFETY: `make` passes two numbers and waits for this child before they go; the byte is this function's own.
+    // SAFETY: `make_with` passes a number, an open descriptor, and waits for this child before it goes; the byte is this
+    // function's own, and nobody else uses this table of descriptors.
     unsafe {
-        let [wait, end] = *ends.cast::<[c_int; 2]>();
-        libc::close(end);
+        let wait = *waits.cast::<c_int>();
+        let kept = wait as libc::c_uint;
+        if kept > 0 {
+            libc::syscall(libc::SYS_close_range, 0, kept - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, 0);
         libc::read(wait, (&raw mut byte).cast(), 1);
         libc::_exit(0)
     }
@@ -132,8 +138,15 @@ mod tests {
     fn made_without_a_process() {
         use std::os::unix::fs::MetadataExt;
         let range = Range { inside: 0, outside: 200_000, length: 65_536 };
-        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(move || make(&[range], &[range]))).collect();
-        let made: Vec<_> = threads.into_iter().map(|t| t.join().expect("join").expect("make")).collect();
+        let at_once = || {
+            let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(move || make(&[range], &[range]))).collect();
+            threads.into_iter().map(|t| t.join().expect("join").expect("make")).collect::<Vec<_>>()
+        };
+        // Often: none holds the pipe of another.
+        for _ in 1..50 {
+            at_once();
+        }
+        let made = at_once();
         let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("stat").st_ino;
         assert_ne!(inode(&made[0]), inode(&made[1]));
         assert_ne!(inode(&made[0]), std::fs::metadata("/proc/self/ns/user").expect("own").ino());
