@@ -28,8 +28,8 @@ async fn a_fork_bomb_stays_within_its_pod_and_can_be_stopped() -> Result<()> {
     let cgroup = if v1.is_dir() { v1.join(parent) } else { PathBuf::from("/sys/fs/cgroup").join(parent) };
     std::fs::write(cgroup.join("pids.max"), LIMIT.to_string()).with_context(|| cgroup.display().to_string())?;
 
-    // The init neither reaps nor hears of SIGTERM.
-    let bomb = cri::container("bomb", BUSYBOX, &["sh", "-c", "b() { b | b & }; b; exec sleep 1000"]);
+    // The init neither reaps nor hears of SIGTERM. It forks once: a shell that cannot fork for its pipe ends.
+    let bomb = cri::container("bomb", BUSYBOX, &["sh", "-c", "b() { b | b & }; { b; } & exec sleep 1000"]);
     let bomb = scene.run(&bomb).await?;
     let count = || -> Result<usize> { Ok(std::fs::read_to_string(cgroup.join("pids.current"))?.trim().parse()?) };
     host::wait_for("the limit to be reached", SOON, || Ok((count()? >= LIMIT - 8).then_some(())))?;
