@@ -29,7 +29,8 @@ async fn a_missing_host_path_becomes_a_directory() -> Result<()> {
     assert_eq!((meta.mode() & 0o7777, meta.uid()), (0o755, 0));
     scene.sh(&main, "echo there > /data/file").await?;
     assert_eq!(std::fs::read_to_string(path.join("file"))?, "there\n");
-    // It is the user's now.
+    // It is the user's now. The daemon's files are there as long as somebody holds it.
+    let _node = scene.node.clone();
     scene.end().await?;
     assert!(path.join("file").exists());
     Ok(())
