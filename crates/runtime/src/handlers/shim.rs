@@ -1,4 +1,4 @@
-//! containerd's shims, version 2: kata, gVisor's, those of wasm, `containerd-shim-runc-v2`.
+//! containerd's shims: kata, gVisor's, those of wasm, `containerd-shim-runc-v2`.
 //!
 //! One shim for a pod, started with the pod's first container. Where the processes of its containers run is the shim's
 //! matter: all that is done to them is asked of it.
@@ -27,11 +27,13 @@ pub(super) struct Shim {
     binary: String,
 }
 
-/// The binary of a runtime type: `io.containerd.NAME.v2` is `containerd-shim-NAME-v2`.
+/// The binary of a runtime type: `io.containerd.NAME.v2` is `containerd-shim-NAME-v2`. The version is part of the name:
+/// `io.containerd.runsc.v1` speaks the same protocol.
 fn binary_name(runtime_type: &str) -> Option<String> {
     let (name, version) = runtime_type.strip_prefix("io.containerd.")?.rsplit_once('.')?;
     let fine = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    (version == "v2" && !name.is_empty() && name.bytes().all(fine)).then(|| format!("containerd-shim-{name}-{version}"))
+    let number = version.strip_prefix('v').is_some_and(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()));
+    (number && !name.is_empty() && name.bytes().all(fine)).then(|| format!("containerd-shim-{name}-{version}"))
 }
 
 impl Shim {
@@ -40,7 +42,7 @@ impl Shim {
         let (kind, path) = (&config.runtime_type, &config.runtime_path);
         let binary = match path.as_str() {
             "" => binary_name(kind).ok_or_else(|| {
-                format!("runtime_type {kind:?} is none of this cricket's, and no shim's (io.containerd.NAME.v2)")
+                format!("runtime_type {kind:?} is none of this cricket's, and no shim's (such as io.containerd.NAME.v2)")
             })?,
             path if path.starts_with('/') => path.to_owned(),
             path => return Err(format!("runtime_path {path:?}: want an absolute path")),

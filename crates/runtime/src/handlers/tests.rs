@@ -42,7 +42,9 @@ fn a_shim_is_asked_for_everything() {
     let mut kata = entry("kata", "io.containerd.kata.v2");
     kata.options.config_path = "/etc/kata.toml".into();
     let by_path = HandlerConfig { runtime_path: "/opt/shim".into(), ..entry("r", RUNC_TYPE) };
-    let handlers = handlers(&[kata, by_path], "");
+    let handlers = handlers(&[kata, by_path, entry("gvisor", "io.containerd.runsc.v1")], "");
+    let missing = handlers.get("gvisor").expect("gvisor").check().expect_err("not on this node").to_string();
+    assert!(missing.contains("containerd-shim-runsc-v1 is in none of"), "{missing}");
     let (kata, runc) = (handlers.get("kata").expect("kata"), handlers.get("r").expect("r"));
     assert!(kata.needs_sandbox_container() && runc.needs_sandbox_container());
     assert_eq!(kata.features(), Features::default());
@@ -72,7 +74,7 @@ fn a_shim_is_asked_for_everything() {
 fn what_is_no_shim_is_refused_with_the_reason() {
     let youki = HandlerConfig { runtime_path: "/opt/shim".into(), ..entry("y", "") };
     let relative = HandlerConfig { runtime_path: "shim".into(), ..entry("r", RUNC_TYPE) };
-    let list = [entry("odd", "io.containerd.kata.v1"), entry("up", "io.containerd.../x.v2"), youki, relative];
+    let list = [entry("odd", "io.containerd.kata.latest"), entry("up", "io.containerd.../x.v2"), youki, relative];
     let handlers = handlers(&list, "");
     let error = handlers.get("odd").expect_err("version");
     assert!(error.to_string().contains("io.containerd.NAME.v2"), "{error}");
