@@ -41,7 +41,7 @@ impl Kubelet {
             node: format!("node-{}", daemon.mark()),
             url: format!("http://{address}:{read_only}"),
             address,
-            client: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?,
+            client: reqwest::Client::builder().no_proxy().timeout(host::patient(Duration::from_secs(10))).build()?,
         };
         kubelet.launch().await?;
         Ok(kubelet)
@@ -61,7 +61,7 @@ impl Kubelet {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 bail!("the kubelet ended: {status}\n{}", self.log_tail());
             }
-            if began.elapsed() > START_LIMIT {
+            if began.elapsed() > host::patient(START_LIMIT) {
                 return Err(error.context(self.log_tail()));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

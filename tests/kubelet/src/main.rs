@@ -31,6 +31,9 @@ struct Cli {
     /// Make it the node of a cluster of its own, with a RuntimeClass for each handler
     #[arg(long)]
     cluster: bool,
+    /// Serve the images in this directory (`cricket-testkit registry up --data`) instead of making them
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
     /// The handler of pods that name none, such as runc
     #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "peer")]
     default_handler: String,
@@ -41,6 +44,7 @@ impl Cli {
         Options {
             program: if self.peer { Program::Containerd } else { Program::Cricket },
             all_images: true,
+            images: self.images.clone(),
             all_handlers: self.cluster || !self.default_handler.is_empty(),
             default_handler: self.default_handler.clone(),
             ..Options::default()

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use cricket_testkit::cri::Cri;
 use cricket_testkit::daemon::{self, Daemon, Program};
 use cricket_testkit::image;
-use cricket_testkit::registry::Registry;
+use cricket_testkit::registry::{self, Registry};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ pub struct Options {
     pub program: Program,
     /// Serve every image of the suites, not only [`IMAGE`].
     pub all_images: bool,
+    /// A directory with images that a registry has kept there ([`registry::Options::data`]), in place of those that
+    /// would be made.
+    pub images: Option<PathBuf>,
     /// Configure every one of the [`handlers`], not only the built-in one.
     pub all_handlers: bool,
     /// The handler of pods that name none; empty: the built-in one.
@@ -72,7 +75,7 @@ impl Node {
 
     /// An empty registry and a runtime that pulls from it.
     pub(crate) fn parts(options: &Options) -> Result<(Registry, Daemon)> {
-        let registry = Registry::start()?;
+        let registry = Registry::with(registry::Options { data: options.images.clone(), ..Default::default() })?;
         let mut daemon = daemon::Options {
             program: options.program.clone(),
             registry: Some(registry.url().to_owned()),
@@ -90,8 +93,11 @@ impl Node {
         Ok((registry, Daemon::with(daemon)?))
     }
 
-    /// Gives the registry its images.
+    /// Gives the registry its images, unless it has them.
     pub(crate) async fn fill(registry: &Registry, options: &Options) -> Result<()> {
+        if options.images.is_some() {
+            return Ok(());
+        }
         let mut images = image::suite()?;
         images.retain(|named| options.all_images || matches!(named.repository.as_str(), "library/busybox" | "pause"));
         registry.fill(&images).await

@@ -164,7 +164,7 @@ impl Cri {
 
     /// The status of a container once it has exited.
     pub async fn wait_exit(&self, id: &str, limit: Duration) -> Result<v1::ContainerStatus> {
-        let began = Instant::now();
+        let (began, limit) = (Instant::now(), crate::host::patient(limit));
         loop {
             let status = self.container(id).await?;
             if status.state() == v1::ContainerState::ContainerExited {

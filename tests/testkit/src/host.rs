@@ -121,10 +121,19 @@ pub fn free_port(address: Ipv4Addr) -> Result<u16> {
     Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
 }
 
+/// A limit for what happens by itself, longer where the machine is slow: so many times as `CRICKET_TEST_SLOW` says.
+pub fn patient(limit: Duration) -> Duration {
+    static TIMES: LazyLock<u32> = LazyLock::new(|| {
+        let told = std::env::var("CRICKET_TEST_SLOW").ok().and_then(|times| times.parse().ok());
+        told.unwrap_or(1).clamp(1, 100)
+    });
+    limit * *TIMES
+}
+
 /// Asks every ten milliseconds until there is an answer; an error that says
-/// what was waited for when the time is over.
+/// what was waited for when the time, see [`patient`], is over.
 pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let began = Instant::now();
+    let (began, limit) = (Instant::now(), patient(limit));
     loop {
         if let Some(answer) = ask()? {
             return Ok(answer);

@@ -73,7 +73,7 @@ impl Registry {
         });
         let mut registry = Self { child, url: String::new(), port: 0, requests, options, files };
         let mut lines = Vec::new();
-        while let Ok(line) = receiver.recv_timeout(Duration::from_secs(20)) {
+        while let Ok(line) = receiver.recv_timeout(host::patient(Duration::from_secs(20))) {
             if let Some(port) = listening_port(&line) {
                 let scheme = if registry.options.tls { "https" } else { "http" };
                 registry.port = port;

@@ -2,6 +2,7 @@
 //! nobody has to ask again and again.
 
 use anyhow::{Context, Result, bail, ensure};
+use cricket_testkit::host::patient;
 use reqwest::{Certificate, Client, Method, Response, header};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,12 +35,12 @@ impl Api {
         bearer.set_sensitive(true);
         let headers = header::HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]);
         let client = Client::builder().no_proxy().default_headers(headers).tls_certs_only([Certificate::from_pem(ca)?]);
-        Ok(Self { url: url.to_owned(), client: client.connect_timeout(Duration::from_secs(10)).build()? })
+        Ok(Self { url: url.to_owned(), client: client.connect_timeout(patient(Duration::from_secs(10))).build()? })
     }
 
     /// Is the server ready for everybody?
     pub(super) async fn ready(&self) -> Result<()> {
-        let request = self.client.get(format!("{}/readyz", self.url)).timeout(Duration::from_secs(10));
+        let request = self.client.get(format!("{}/readyz", self.url)).timeout(patient(Duration::from_secs(10)));
         accepted(request.send().await?).await.map(drop)
     }
 
@@ -65,7 +66,8 @@ impl Api {
 
     async fn call(&self, method: Method, path: &str, body: Option<(&str, &Value)>) -> Result<Value> {
         let what = format!("{method} {path}");
-        let mut request = self.client.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(30));
+        let limit = patient(Duration::from_secs(30));
+        let mut request = self.client.request(method, format!("{}{path}", self.url)).timeout(limit);
         if let Some((kind, body)) = body {
             request = request.header(header::CONTENT_TYPE, kind).body(serde_json::to_vec(body)?);
         }

@@ -79,7 +79,7 @@ impl ControlPlane {
         let began = Instant::now();
         while let Err(error) = self.api.ready().await {
             self.alive()?;
-            if began.elapsed() > START_LIMIT {
+            if began.elapsed() > host::patient(START_LIMIT) {
                 return Err(error.context(self.log_tail("kube-apiserver")));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

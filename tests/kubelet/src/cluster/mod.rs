@@ -76,7 +76,8 @@ impl Cluster {
         self.nodes.push(node);
         let path = format!("/api/v1/nodes?fieldSelector=metadata.name%3D{name}");
         let ready = |change: &Change| condition(&change.object, "Ready").filter(|ready| *ready == "True").map(drop);
-        let joined = self.api().watch(&path, &format!("node {name} to be ready"), JOIN_LIMIT, ready).await;
+        let limit = host::patient(JOIN_LIMIT);
+        let joined = self.api().watch(&path, &format!("node {name} to be ready"), limit, ready).await;
         self.control.alive()?;
         joined
     }
