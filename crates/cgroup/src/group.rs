@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use crate::hierarchy::{Kind, Version};
-use crate::{CgroupPath, Error, Hierarchies, Result, files};
+use crate::{CgroupPath, Error, Hierarchies, Hierarchy, Result, files};
 
 /// A cgroup: the directory of one path in every hierarchy. Holding the value holds nothing open.
 #[derive(Debug, Clone)]
@@ -51,11 +51,7 @@ impl Cgroup {
     pub fn join_fds(&self) -> Result<JoinFds> {
         let mut fds = JoinFds::default();
         for hierarchy in self.hierarchies.all() {
-            let dir = self.path.under(&hierarchy.mount);
-            match hierarchy.kind {
-                Kind::V1(_) => fds.tasks.push(open_for_writing(&dir.join("tasks"))?),
-                Kind::V2 => fds.directory = Some(open_dir(&dir)?),
-            }
+            fds.add(&hierarchy.kind, &self.path.under(&hierarchy.mount))?;
         }
         Ok(fds)
     }
@@ -98,19 +94,33 @@ impl Cgroup {
         self.hierarchies.unified().map(|h| (self.path.under(&h.mount), Version::V2))
     }
 
-    /// The cgroup's directory in the hierarchy that answers for its processes: v1 `pids` (where exec leaves are),
-    /// else any; v2 the only one.
-    pub(crate) fn procs_dir(&self) -> PathBuf {
-        let all = self.hierarchies.all();
+    /// The hierarchy that answers for its processes: v1 `pids` (where exec leaves are), else any; v2 the only one.
+    pub(crate) fn procs_hierarchy(&self) -> Option<&Hierarchy> {
         let best = ["pids", "freezer", "memory", "cpu"].iter().find_map(|c| self.hierarchies.v1(c));
-        match best.or_else(|| all.first()) {
+        best.or_else(|| self.hierarchies.all().first())
+    }
+
+    /// The cgroup's directory in that hierarchy.
+    pub(crate) fn procs_dir(&self) -> PathBuf {
+        match self.procs_hierarchy() {
             Some(h) => self.path.under(&h.mount),
             None => PathBuf::from(self.path.as_str()),
         }
     }
 }
 
-pub(crate) fn open_for_writing(path: &Path) -> Result<OwnedFd> {
+impl JoinFds {
+    /// Opens what joins `dir`, of a hierarchy of this kind.
+    pub(crate) fn add(&mut self, kind: &Kind, dir: &Path) -> Result<()> {
+        match kind {
+            Kind::V1(_) => self.tasks.push(open_for_writing(&dir.join("tasks"))?),
+            Kind::V2 => self.directory = Some(open_dir(dir)?),
+        }
+        Ok(())
+    }
+}
+
+fn open_for_writing(path: &Path) -> Result<OwnedFd> {
     let file: File = OpenOptions::new().write(true).open(path).map_err(|e| Error::io("open", path, e))?;
     Ok(file.into())
 }

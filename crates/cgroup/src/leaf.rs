@@ -1,9 +1,10 @@
 //! A cgroup leaf for one exec in a container, so that a timeout ends that exec with all its children and no more.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::group::{JoinFds, open_dir, open_for_writing};
-use crate::hierarchy::{Kind, Version};
+use crate::group::JoinFds;
+use crate::hierarchy::Version;
 use crate::path::check_name;
 use crate::{Cgroup, Error, Result, files, kill, remove};
 
@@ -15,7 +16,25 @@ pub struct ExecLeaf {
     dir: PathBuf,
 }
 
+/// Open files of a container's cgroup that all its execs join by: those of the hierarchies in which execs have no leaf.
+/// Opening them takes longer than joining, and they change as little as the container's processes' cgroup does.
+#[derive(Debug)]
+pub struct ExecFiles(JoinFds);
+
 impl Cgroup {
+    /// Opens what all execs need.
+    pub fn exec_files(&self) -> Result<ExecFiles> {
+        let own = self.procs_dir();
+        let mut fds = JoinFds::default();
+        for hierarchy in self.hierarchies.all() {
+            let dir = self.path.under(&hierarchy.mount);
+            if dir != own {
+                fds.add(&hierarchy.kind, &dir)?;
+            }
+        }
+        Ok(ExecFiles(fds))
+    }
+
     /// Makes a leaf; `name` is unique among the container's execs. Errors with EBUSY-like causes do not occur here:
     /// on v2 joining may fail where the container enabled controllers for children of its own.
     pub fn exec_leaf(&self, name: &str) -> Result<ExecLeaf> {
@@ -38,17 +57,15 @@ impl ExecLeaf {
     }
 
     /// What the exec's process needs to join: the leaf, and on v1 the container's own cgroup in every other
-    /// hierarchy.
-    pub fn join_fds(&self) -> Result<JoinFds> {
-        let own = self.group.procs_dir();
-        let mut fds = JoinFds::default();
-        for hierarchy in self.group.hierarchies.all() {
-            let dir = self.group.path.under(&hierarchy.mount);
-            let dir = if dir == own { self.dir.clone() } else { dir };
-            match hierarchy.kind {
-                Kind::V1(_) => fds.tasks.push(open_for_writing(&dir.join("tasks"))?),
-                Kind::V2 => fds.directory = Some(open_dir(&dir)?),
-            }
+    /// hierarchy, of which `files` are.
+    pub fn join_fds(&self, files: &ExecFiles) -> Result<JoinFds> {
+        let dup = |fd: &OwnedFd| fd.try_clone().map_err(|e| Error::io("duplicate the files of", &self.dir, e));
+        let mut fds = JoinFds {
+            tasks: files.0.tasks.iter().map(dup).collect::<Result<_>>()?,
+            directory: files.0.directory.as_ref().map(dup).transpose()?,
+        };
+        if let Some(hierarchy) = self.group.procs_hierarchy() {
+            fds.add(&hierarchy.kind, &self.dir)?;
         }
         Ok(fds)
     }

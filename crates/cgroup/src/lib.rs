@@ -36,7 +36,7 @@ pub use details::{CpuDetails, Details, DeviceIo, MemoryDetails, Throttling};
 pub use error::Error;
 pub use group::{Cgroup, JoinFds};
 pub use hierarchy::{Hierarchies, Hierarchy, Kind, Version};
-pub use leaf::ExecLeaf;
+pub use leaf::{ExecFiles, ExecLeaf};
 pub use path::CgroupPath;
 pub use psi::{PsiData, PsiStats};
 pub use resources::Resources;

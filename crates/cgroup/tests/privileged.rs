@@ -155,7 +155,8 @@ fn a_leaf_is_killed_alone() {
     let leaf = group.exec_leaf("exec-1").expect("leaf");
     let mut exec = run_in(group, "sleep 60 & sleep 60");
     fs::write(leaf.dir().join("cgroup.procs"), exec.id().to_string()).expect("join");
-    let (of_leaf, of_group) = (leaf.join_fds().expect("fds"), group.join_fds().expect("fds"));
+    let files = group.exec_files().expect("files");
+    let (of_leaf, of_group) = (leaf.join_fds(&files).expect("fds"), group.join_fds().expect("fds"));
     assert_eq!(of_leaf.tasks.len(), of_group.tasks.len());
     assert_eq!(of_leaf.directory.is_some(), of_group.directory.is_some());
     wait_for("the exec", || leaf.procs().is_ok_and(|p| !p.is_empty()));

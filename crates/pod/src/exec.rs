@@ -206,7 +206,9 @@ pub(crate) fn prepare(
     let mut extra = Extra::default();
     let target = live.pidfd.try_clone().map_err(|e| Error::internal("duplicate the container's pidfd", &e))?;
     let target_fd = extra.push(target.into());
-    let cgroup = extra.join(leaf.join_fds().map_err(|e| Error::from_kinded("open the exec's cgroup", &e))?);
+    let unjoinable = |e: cricket_cgroup::Error| Error::from_kinded("open the exec's cgroup", &e);
+    let files = live.exec_files(&group).map_err(unjoinable)?;
+    let cgroup = extra.join(leaf.join_fds(files).map_err(unjoinable)?);
     let seccomp = crate::seccomp::of_live(live)?.map(|program| -> Result<SeccompConfig> {
         let fd = program
             .fd

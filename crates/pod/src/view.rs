@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use cricket_cgroup::{Cgroup, ExecFiles};
 use cricket_model::{ContainerId, ErrorKind, SandboxId};
 use cricket_oci::oci_spec::runtime::Spec;
 use cricket_process::Pidfd;
@@ -28,12 +29,23 @@ pub struct Live {
     pub spec: Arc<Spec>,
     /// The seccomp program of the specification, once an exec has asked for it.
     pub(crate) seccomp: OnceLock<Option<Arc<Program>>>,
+    /// By what its execs join its cgroup, once there was one.
+    pub(crate) cgroup: OnceLock<ExecFiles>,
 }
 
 impl Live {
     /// Handles of a container that runs.
     pub(crate) fn new(pid: u32, pidfd: Pidfd, stdio: Stdio, spec: Arc<Spec>) -> Self {
-        Self { pid, pidfd, stdio, spec, seccomp: OnceLock::new() }
+        Self { pid, pidfd, stdio, spec, seccomp: OnceLock::new(), cgroup: OnceLock::new() }
+    }
+
+    /// By what execs join `group`, the container's; kept open as long as it runs.
+    pub(crate) fn exec_files(&self, group: &Cgroup) -> cricket_cgroup::Result<&ExecFiles> {
+        if let Some(files) = self.cgroup.get() {
+            return Ok(files);
+        }
+        let files = group.exec_files()?;
+        Ok(self.cgroup.get_or_init(|| files))
     }
 }
 
