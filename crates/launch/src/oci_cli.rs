@@ -256,7 +256,9 @@ fn last_error(log: &Path) -> Option<String> {
 pub(crate) fn blame(message: &str) -> Error {
     let lower = message.to_lowercase();
     let is_missing = ["executable file not found", "no such file or directory"].iter().any(|w| lower.contains(w));
-    let about_command = lower.contains("exec: ") || lower.contains("executable file");
+    // The last two are gVisor's.
+    let about_command = ["exec: ", "executable file", "error finding executable", "failed to load /"];
+    let about_command = about_command.iter().any(|words| lower.contains(words));
     match (about_command, is_missing) {
         (true, true) => Error::command(message, 127),
         (true, false) => Error::command(message, 126),
@@ -287,6 +289,12 @@ mod tests {
         let failure = blame(&message).into_failure();
         assert_eq!((failure.blame(), failure.shell_status), (cricket_wire::helper::Blame::Command, 127));
         assert_eq!(blame("mkdir /x: no such file or directory").into_failure().shell_status, 0);
+        let gvisor = "OCI runtime exec failed: executing command \"/x\" in sandbox: failed to load /x: ";
+        for (words, status) in [("no such file or directory", 127), ("permission denied", 126)] {
+            assert_eq!(blame(&format!("{gvisor}{words}")).into_failure().shell_status, status);
+        }
+        let by_name = "error finding executable \"foo\" in PATH [/bin]: no such file or directory";
+        assert_eq!(blame(by_name).into_failure().shell_status, 127);
         assert_eq!(last_error(dir.path()), None);
     }
 

@@ -8,18 +8,22 @@ use prost::Message as _;
 
 use crate::error::{Error, Result};
 use crate::frame::{self, HEADER, Header, REMOTE_CLOSED, REQUEST, RESPONSE, Request, Response, Status};
-use crate::messages::{ForwardRequest, TaskOom};
+use crate::messages::{ForwardRequest, TaskExit, TaskOom};
 
 /// gRPC's UNIMPLEMENTED.
 const UNIMPLEMENTED: i32 = 12;
 /// The topic of [`Event::OutOfMemory`].
 const OUT_OF_MEMORY: &str = "/tasks/oom";
+/// The topic of [`Event::Ended`].
+const EXIT: &str = "/tasks/exit";
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A process of this container was killed because memory was short (`TaskOOM`).
     OutOfMemory(String),
+    /// The init of this container has ended (`TaskExit`).
+    Ended(String),
     /// What is not listened to.
     Other,
 }
@@ -80,12 +84,17 @@ fn failed(error: std::io::Error) -> Error {
 }
 
 fn event(request: &ForwardRequest) -> Result<Event> {
-    let Some(envelope) = request.envelope.as_ref().filter(|envelope| envelope.topic == OUT_OF_MEMORY) else {
-        return Ok(Event::Other);
-    };
+    let Some(envelope) = request.envelope.as_ref() else { return Ok(Event::Other) };
     let message = envelope.event.as_ref().map(|event| event.value.as_slice()).unwrap_or_default();
-    let message = TaskOom::decode(message).map_err(|e| Error::Protocol(format!("{OUT_OF_MEMORY}: {e}")))?;
-    Ok(Event::OutOfMemory(message.container_id))
+    let broken = |e| Error::Protocol(format!("{}: {e}", envelope.topic));
+    match envelope.topic.as_str() {
+        OUT_OF_MEMORY => Ok(Event::OutOfMemory(TaskOom::decode(message).map_err(broken)?.container_id)),
+        EXIT => match TaskExit::decode(message).map_err(broken)? {
+            TaskExit { container_id, id } if container_id == id => Ok(Event::Ended(id)),
+            _ => Ok(Event::Other),
+        },
+        _ => Ok(Event::Other),
+    }
 }
 
 #[cfg(test)]
@@ -94,9 +103,11 @@ mod tests {
     use crate::messages::{Any, Empty, Envelope};
     use crate::ttrpc::Client;
 
-    fn envelope(topic: &str, container: &str) -> ForwardRequest {
-        let value = TaskOom { container_id: container.into() }.encode_to_vec();
-        let event = Some(Any { type_url: "containerd.events.TaskOOM".into(), value });
+    /// An event of the container, or of a process of that ID in it.
+    fn envelope(topic: &str, container: &str, process: &str) -> ForwardRequest {
+        // The first field of every event.
+        let value = TaskExit { container_id: container.into(), id: process.into() }.encode_to_vec();
+        let event = Some(Any { type_url: "containerd.events.Some".into(), value });
         ForwardRequest { envelope: Some(Envelope { topic: topic.into(), event }) }
     }
 
@@ -107,14 +118,16 @@ mod tests {
         let limit = Some(std::time::Duration::from_secs(10));
         let shim = std::thread::spawn(move || {
             let mut client = Client::new(shim, service);
-            for (topic, container) in [("/tasks/exit", "a"), (OUT_OF_MEMORY, "b")] {
-                client.call::<Empty>("Forward", &envelope(topic, container), limit).expect("acknowledged");
+            for (topic, process) in [("/tasks/start", ""), (OUT_OF_MEMORY, ""), (EXIT, "exec"), (EXIT, "b")] {
+                client.call::<Empty>("Forward", &envelope(topic, "b", process), limit).expect("acknowledged");
             }
-            client.call::<Empty>("Other", &envelope(OUT_OF_MEMORY, "c"), limit).expect_err("no such method")
+            client.call::<Empty>("Other", &envelope(OUT_OF_MEMORY, "c", ""), limit).expect_err("no such method")
         });
         let mut events = Events::new(ours);
-        assert_eq!(events.next_event().expect("first"), Some(Event::Other));
-        assert_eq!(events.next_event().expect("second"), Some(Event::OutOfMemory("b".into())));
+        let ended = Event::Ended("b".into());
+        for event in [Event::Other, Event::OutOfMemory("b".into()), Event::Other, ended] {
+            assert_eq!(events.next_event().expect("an event"), Some(event));
+        }
         // The call that is not served is no event.
         assert_eq!(events.next_event().expect("the end"), None);
         let refused = shim.join().expect("the shim");

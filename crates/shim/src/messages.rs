@@ -324,6 +324,17 @@ pub struct TaskOom {
     pub container_id: String,
 }
 
+/// `containerd.events.TaskExit`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TaskExit {
+    /// The container's ID.
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    /// The process's ID: the container's own for its init.
+    #[prost(string, tag = "2")]
+    pub id: String,
+}
+
 /// google.protobuf.Empty.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Empty {}

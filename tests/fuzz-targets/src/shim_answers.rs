@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
     }
     if let Ok((events, _)) = events(data) {
         let named = |event: &Event| match event {
-            Event::OutOfMemory(id) => id.len(),
+            Event::OutOfMemory(id) | Event::Ended(id) => id.len(),
             Event::Other => 0,
         };
         assert!(events.len() <= data.len() / 10, "more events than headers");

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use cricket_shim::{Bootstrap, Result, Task};
 
@@ -17,6 +18,9 @@ const NAME: &str = "cricket-keep-shim";
 const KILLED: u8 = 137;
 /// SIGKILL.
 const KILL: u32 = 9;
+/// How long the shim may take to tell of an end that it has answered already. gVisor's ends by itself, with a panic,
+/// where nobody hears an event of its.
+const LAST_EVENT: Duration = Duration::from_secs(1);
 
 /// What it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +78,7 @@ pub(crate) fn run() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    if duty == Duty::Pod.word() {
-        super::told::hear();
-    }
+    let heard = (duty == Duty::Pod.word()).then(|| super::told::hear(id));
     if duty == Duty::Terminal.word() {
         super::resize::follow(&shim, id, exec_id);
     }
@@ -103,6 +105,9 @@ pub(crate) fn run() -> ExitCode {
         }
         Ok(status)
     });
+    if let (Some(heard), Ok(_)) = (heard, &status) {
+        let _ = heard.recv_timeout(LAST_EVENT);
+    }
     if let Some(Ok(mut guard)) = guard {
         let _ = guard.stdin.take().map(|mut stdin| stdin.write_all(&[1]));
         let _ = guard.wait();

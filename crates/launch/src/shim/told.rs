@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 
 use cricket_shim::{Event, Events};
 use cricket_wire::launch_config::SHIM_OOM_MARKS;
@@ -88,10 +89,14 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Has threads hear the log at descriptor 0 and events at descriptor 1, in the bundle of the pod's first container, as
-/// long as this process runs.
-pub(super) fn hear() {
+/// long as this process runs. What is given back says, at most once, that the shim has told of the end of the container
+/// with this ID, or can tell of nothing.
+pub(super) fn hear(id: &str) -> Receiver<()> {
+    let (tell, told) = mpsc::channel();
+    let id: Arc<str> = id.into();
     std::thread::spawn(keep_log);
-    std::thread::spawn(take_events);
+    std::thread::spawn(move || take_events(&id, tell));
+    told
 }
 
 /// What cannot be kept is lost: the shim must not wait.
@@ -113,23 +118,29 @@ fn keep_log() -> io::Result<()> {
     }
 }
 
-fn take_events() -> io::Result<()> {
+fn take_events(id: &Arc<str>, tell: Sender<()>) -> io::Result<()> {
     let listener = UnixListener::from(crate::sys::stdio(1).try_clone_to_owned()?);
     let open = Arc::new(());
     loop {
         let (connection, _) = listener.accept()?;
         if Arc::strong_count(&open) <= MAX_CONNECTIONS {
-            let open = open.clone();
-            std::thread::spawn(move || take_from(connection, open));
+            let (open, id, tell) = (open.clone(), id.clone(), tell.clone());
+            std::thread::spawn(move || take_from(connection, open, &id, &tell));
         }
     }
 }
 
-fn take_from(connection: UnixStream, _open: Arc<()>) {
+fn take_from(connection: UnixStream, _open: Arc<()>, first: &str, tell: &Sender<()>) {
     let mut events = Events::new(connection);
     while let Ok(Some(event)) = events.next_event() {
-        if let Event::OutOfMemory(id) = event {
-            let _ = mark(Path::new(SHIM_OOM_MARKS), &id);
+        match event {
+            Event::OutOfMemory(id) => {
+                let _ = mark(Path::new(SHIM_OOM_MARKS), &id);
+            }
+            Event::Ended(id) if id == first => {
+                let _ = tell.send(());
+            }
+            Event::Ended(_) | Event::Other => {}
         }
     }
 }

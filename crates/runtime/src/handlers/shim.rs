@@ -42,7 +42,9 @@ impl Shim {
         let (kind, path) = (&config.runtime_type, &config.runtime_path);
         let binary = match path.as_str() {
             "" => binary_name(kind).ok_or_else(|| {
-                format!("runtime_type {kind:?} is none of this cricket's, and no shim's (such as io.containerd.NAME.v2)")
+                format!(
+                    "runtime_type {kind:?} is none of this cricket's, and no shim's (such as io.containerd.NAME.v2)"
+                )
             })?,
             path if path.starts_with('/') => path.to_owned(),
             path => return Err(format!("runtime_path {path:?}: want an absolute path")),
